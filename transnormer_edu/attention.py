@@ -1,0 +1,164 @@
+"""Causal attention: softmax, and linear attention with decay in its three forms.
+
+    q, k   queries, keys        (b, h, n, dk)
+    v      values               (b, h, n, dv)
+    rate   decay rate r >= 0    (h,) or (b, h)     natural log per token, lambda = exp(-r)
+    state  what is remembered   (b, h, dk, dv)     S = sum_s lambda^(n-1-s) k_s v_s^T
+    o      output               (b, h, n, dv)
+
+The three forms of linear attention are one function (arXiv 2307.14995, section 3.4):
+
+    parallel    O = ((Q K^T) * M) V,  M_ts = lambda^(t-s) for s <= t, else 0     n^2 work
+    recurrent   S_t = lambda S_{t-1} + k_t v_t^T,  o_t = q_t S_t                 n steps
+    chunked     parallel inside a chunk, recurrent from chunk to chunk           the fast one
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from transnormer_edu.decay import decay_mask
+
+Rate = Float[Tensor, "h"] | Float[Tensor, "b h"]
+State = Float[Tensor, "b h dk dv"]
+Output = Float[Tensor, "b h n dv"]
+
+# Fastest of 64, 128, 256 on 2 CPU cores, 8 heads of 64 (`transnormer-edu bench attention`).
+CHUNK_SIZE = 128
+
+
+def softmax_weights(
+    q: Float[Tensor, "b h n dk"], k: Float[Tensor, "b h n dk"]
+) -> Float[Tensor, "b h n n"]:
+    """Attention map P_ts = softmax over s <= t of q_t k_s / sqrt(dk); every row sums to 1."""
+    score = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+    future = torch.ones(score.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
+    return score.masked_fill(future, -torch.inf).softmax(dim=-1)
+
+
+def softmax_attention(
+    q: Float[Tensor, "b h n dk"], k: Float[Tensor, "b h n dk"], v: Float[Tensor, "b h n dv"]
+) -> Output:
+    """o_t = sum_{s<=t} P_ts v_s with P = `softmax_weights(q, k)`: the map is written out."""
+    check_operands(q, k, v)
+    return softmax_weights(q, k) @ v
+
+
+def linear_weights(
+    q: Float[Tensor, "b h n dk"], k: Float[Tensor, "b h n dk"], rate: Rate
+) -> Float[Tensor, "b h n n"]:
+    """Map of linear attention A_ts = lambda^(t-s) q_t k_s for s <= t; rows do not sum to 1."""
+    return (q @ k.transpose(-1, -2)) * decay_mask(rate, q.shape[2]).to(q.dtype)
+
+
+def linear_attention(
+    q: Float[Tensor, "b h n dk"],
+    k: Float[Tensor, "b h n dk"],
+    v: Float[Tensor, "b h n dv"],
+    rate: Rate,
+    form: str = "chunked",
+    *,
+    state: State | None = None,
+    return_state: bool = False,
+    chunk_size: int = CHUNK_SIZE,
+) -> Output | tuple[Output, State]:
+    """o_t = sum_{s<=t} lambda^(t-s) (q_t k_s) v_s  +  lambda^(t+1) q_t S,  t = 0 .. n-1.
+
+    S is the `state` left by the tokens before (none: zero). With `return_state` the state after
+    the last token comes back too, in float32 or, for float64 inputs, float64. All arithmetic is
+    done in that type, and o is cast back to the type of v. No 1/sqrt(dk), no denominator.
+
+    Raises ValueError or TypeError in one sentence for operands that do not fit or an unknown form.
+    """
+    check_operands(q, k, v, rate, state)
+    if form not in FORMS:
+        raise ValueError(f"form is {form!r}, expected one of {', '.join(FORMS)}")
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size is {chunk_size}, expected at least 1")
+    wide = torch.promote_types(v.dtype, torch.float32)
+    if state is None:
+        state = v.new_zeros(*q.shape[:2], k.shape[-1], v.shape[-1], dtype=wide)
+    size = chunk_size if form == "chunked" else q.shape[2]
+    o, state = FORMS[form](q, k, v, rate.to(wide), state.to(wide), size)
+    return (o.to(v.dtype), state) if return_state else o.to(v.dtype)
+
+
+def _recurrent(q, k, v, rate, state, _):
+    """S_t = lambda S_{t-1} + k_t v_t^T;  o_t = q_t S_t, token after token."""
+    keep = torch.exp(-rate)[..., None, None]
+    outputs = []
+    for t in range(q.shape[2]):
+        q_t, k_t, v_t = (x[:, :, t, None].to(state.dtype) for x in (q, k, v))
+        state = keep * state + k_t.transpose(-1, -2) * v_t
+        outputs.append(q_t @ state)
+    return torch.cat(outputs, dim=2), state
+
+
+def _chunked(q, k, v, rate, state, size):
+    """For each chunk: O = ((Q K^T) * M) V + Lambda Q S,  then  S = lambda^m S + (fade K)^T V.
+
+    Lambda_i = lambda^(i+1): what is left of S when row i reads it.
+    fade_i = lambda^(m-1-i): what is left of row i at the end of its chunk of m rows.
+    Every exponent is an age, so never positive: nothing overflows, whatever the rate.
+    """
+    size = min(size, q.shape[2])
+    mask = decay_mask(rate, size)
+    age = torch.arange(size, device=q.device, dtype=rate.dtype)[:, None]
+    left = torch.exp(-rate[..., None, None] * (age + 1))
+    fade = torch.exp(-rate[..., None, None] * age.flip(0))
+    outputs = []
+    for q_c, k_c, v_c in zip(*(x.split(size, dim=2) for x in (q, k, v))):
+        q_c, k_c, v_c = (x.to(state.dtype) for x in (q_c, k_c, v_c))
+        m = q_c.shape[2]  # the last chunk may be shorter
+        near = ((q_c @ k_c.transpose(-1, -2)) * mask[..., :m, :m]) @ v_c
+        far = (left[..., :m, :] * q_c) @ state
+        outputs.append(near + far)
+        faded = (fade[..., size - m :, :] * k_c).transpose(-1, -2)
+        state = left[..., m - 1, None, :] * state + faded @ v_c
+    return torch.cat(outputs, dim=2), state
+
+
+# The parallel form is the chunked one with a single chunk: one n x n map, no loop.
+FORMS = {"parallel": _chunked, "recurrent": _recurrent, "chunked": _chunked}
+
+
+def check_operands(
+    q: Tensor, k: Tensor, v: Tensor, rate: Tensor | None = None, state: Tensor | None = None
+) -> None:
+    """Raise ValueError or TypeError, in one sentence, where operands do not fit each other."""
+    shapes = f"q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}"
+    if not q.ndim == k.ndim == v.ndim == 4:
+        raise ValueError(f"got {shapes}; expected four axes each: batch, head, token, feature")
+    if q.shape != k.shape or q.shape[:3] != v.shape[:3]:
+        raise ValueError(f"got {shapes}; expected q, k (b, h, n, dk) and v (b, h, n, dv)")
+    if q.shape[2] == 0:
+        raise ValueError(f"got {shapes}; expected at least one token (axis 2)")
+    if not (q.is_floating_point() and q.dtype == k.dtype == v.dtype):
+        raise TypeError(
+            f"got q {q.dtype}, k {k.dtype}, v {v.dtype}; expected one floating type for all three"
+        )
+    if rate is not None:
+        _check_rate(rate, *q.shape[:2])
+    if state is not None:
+        expected = (*q.shape[:2], k.shape[-1], v.shape[-1])
+        if tuple(state.shape) != expected:
+            raise ValueError(
+                f"got state {tuple(state.shape)}; expected (b, h, dk, dv) = {expected}"
+            )
+
+
+def _check_rate(rate: Tensor, batch: int, heads: int) -> None:
+    if tuple(rate.shape) not in {(heads,), (batch, heads)}:
+        raise ValueError(
+            f"got rate {tuple(rate.shape)}; expected (h,) = ({heads},) or (b, h) = ({batch}, {heads})"
+        )
+    if not rate.is_floating_point():
+        raise TypeError(f"got rate of type {rate.dtype}; expected a floating type")
+    # Reading values makes the host wait for a GPU, and cannot be traced: only on the CPU.
+    if rate.device.type == "cpu" and not torch.compiler.is_compiling():
+        if not bool((rate >= 0).all()):  # NaN fails this too
+            raise ValueError(
+                f"got rates {rate.tolist()}; expected none negative or NaN (lambda = exp(-rate) <= 1)"
+            )

@@ -1,0 +1,221 @@
+"""Weights on disk, in the format of the released models.
+
+    config.json                      sizes and choices
+    model.safetensors                the weights; or pytorch_model.bin; or either in shards,
+    *.index.json                     which name the file that each tensor is in
+
+Reading executes nothing: .bin files are opened with `weights_only`. Writing is whole or not at all.
+"""
+
+import json
+import pickle
+import shutil
+from dataclasses import MISSING, asdict, fields
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from transnormer_edu.atomic import replace_folder
+from transnormer_edu.config import TransNormerConfig
+
+WEIGHTS = "model.safetensors"
+WEIGHT_FILES = (WEIGHTS, "pytorch_model.bin")
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+
+# Our field -> the released config's. What the original code does not know keeps our own name.
+RELEASED = {
+    "vocab_size": "vocab_size",
+    "dim": "decoder_embed_dim",
+    "layers": "decoder_layers",
+    "heads": "decoder_attention_heads",
+    "glu_dim": "glu_dim",
+    "hidden_dim": "hidden_dim",
+    "activation": "linear_act_fun",
+    "norm": "norm_type",
+    "init_std": "init_std",
+    "pad_token_id": "pad_token_id",
+    "bos_token_id": "bos_token_id",
+    "eos_token_id": "eos_token_id",
+    "gate": "gate",
+    "glu_activation": "glu_activation",
+    "decay": "decay",
+}
+NEEDED = ("vocab_size", "dim", "layers", "heads", "glu_dim")
+
+
+def config_to_json(config) -> dict:
+    """The config as the released models write it."""
+    if not isinstance(config, TransNormerConfig):
+        return {"model_type": config.model_type, **asdict(config)}
+    named = {theirs: getattr(config, ours) for ours, theirs in RELEASED.items()}
+    return named | {
+        "model_type": "transnormer",
+        "architectures": ["TransnormerForCausalLM"],
+        "linear_use_lrpe_list": [int(i in config.lrpe_layers) for i in range(config.layers)],
+        "no_scale_embedding": not config.scale_embedding,
+        "bias": False,
+        "tie_word_embeddings": True,
+    }
+
+
+def config_from_json(config_class, given: dict, where: str = "config.json"):
+    """The inverse of `config_to_json`; a field that is needed and missing is named."""
+    if config_class is not TransNormerConfig:
+        ours = {f.name: given[f.name] for f in fields(config_class) if f.name in given}
+        needed = [f.name for f in fields(config_class) if f.default is MISSING]
+        _demand(where, given, needed)
+        return config_class(**ours)
+    _demand(where, given, [RELEASED[field] for field in NEEDED])
+    if given.get("bias"):
+        raise ValueError(f"{where} says bias: true; the released models, and this one, have none")
+    ours = {f: given[theirs] for f, theirs in RELEASED.items() if given.get(theirs) is not None}
+    if "linear_use_lrpe_list" in given:
+        flags = given["linear_use_lrpe_list"]
+        if len(flags) != given["decoder_layers"]:
+            raise ValueError(
+                f"{where}: linear_use_lrpe_list has {len(flags)} entries, expected one for each of "
+                f"{given['decoder_layers']} layers"
+            )
+        ours["lrpe_layers"] = tuple(i for i, flag in enumerate(flags) if flag)
+    ours["scale_embedding"] = not given.get("no_scale_embedding", False)
+    try:
+        return TransNormerConfig(**ours)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def read_config(folder: str | Path) -> dict:
+    """config.json of a folder, as a dict; one sentence where there is none or it cannot be read."""
+    path = Path(folder) / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"no config.json in {folder}; expected a folder with a model in it")
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not whole JSON ({error}); copy or download it again") from None
+    if not isinstance(given, dict):
+        raise ValueError(f"{path} holds {type(given).__name__}, expected an object with fields")
+    return given
+
+
+def load(folder: str | Path, model_class, dtype: torch.dtype | None = None):
+    """A model of `model_class` with config and weights of `folder`; see `from_pretrained`."""
+    given = read_config(folder)
+    config = config_from_json(model_class.config_class, given, str(Path(folder) / "config.json"))
+    with torch.device("meta"):
+        model = model_class(config)
+    tensors = read_weights(folder)
+    _untie(folder, tensors)
+    _compare(folder, tensors, model.state_dict())
+    own = {name: tensor.to(dtype or tensor.dtype, copy=True) for name, tensor in tensors.items()}
+    model.load_state_dict(own, assign=True)
+    return model.requires_grad_()
+
+
+def save(folder: str | Path, model) -> None:
+    """Write config.json and the weights; on a failure the folder stays as it was."""
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is a file; expected a folder to write the model into")
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        part.mkdir(parents=True)
+        text = json.dumps(config_to_json(model.config), indent=2) + "\n"
+        (part / "config.json").write_text(text, encoding="utf-8")
+        tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+        save_file(tensors, part / WEIGHTS, metadata={"format": "pt"})
+        replace_folder(part, folder, last=WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise OSError(
+            f"could not write the model to {folder} ({error}); is the disk full or read-only?"
+        ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def read_weights(folder: str | Path) -> dict[str, Tensor]:
+    """All tensors of a folder by name, memory-mapped; errors name the file."""
+    folder = Path(folder)
+    for name in WEIGHT_FILES:
+        if (folder / name).is_file():
+            return _read_file(folder / name)
+        if (folder / f"{name}.index.json").is_file():
+            return _read_shards(folder, folder / f"{name}.index.json")
+    raise FileNotFoundError(
+        f"no weights in {folder}; expected {' or '.join(WEIGHT_FILES)}, or an index of shards"
+    )
+
+
+def _read_shards(folder: Path, index: Path) -> dict[str, Tensor]:
+    try:
+        where = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        shards = sorted(set(where.values()))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(
+            f"{index} is not an index of shards; expected a weight_map in it"
+        ) from None
+    tensors = {}
+    for shard in shards:
+        if Path(shard).name != shard or not (folder / shard).is_file():
+            raise FileNotFoundError(f"{index.name} names {shard}, which is not in {folder}")
+        tensors |= _read_file(folder / shard)
+    return tensors
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        first = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+        raise ValueError(
+            f"{path} cannot be read as weights: it is truncated, damaged, or holds something other "
+            f"than tensors ({first}); copy or download it again"
+        ) from None
+    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
+        raise ValueError(f"{path} holds something other than tensors by name")
+    return tensors
+
+
+def _untie(folder, tensors: dict[str, Tensor]) -> None:
+    """Drop the head, where a file has it: it is the embedding once more."""
+    head = tensors.pop(HEAD, None)
+    if head is not None and EMBEDDING in tensors and not torch.equal(head, tensors[EMBEDDING]):
+        raise ValueError(
+            f"{folder}: {HEAD} differs from {EMBEDDING}; expected the same numbers, since the "
+            "model's head is its embedding"
+        )
+
+
+def _compare(folder, tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    missing, extra = expected.keys() - tensors.keys(), tensors.keys() - expected.keys()
+    if missing:
+        raise ValueError(f"{folder}: tensor {_first(missing)} missing; the config asks for it")
+    if extra:
+        raise ValueError(f"{folder}: tensor {_first(extra)} not expected; the config has no such")
+    for name, tensor in tensors.items():
+        if tensor.shape != expected[name].shape:
+            raise ValueError(
+                f"{folder}: tensor {name} has shape {tuple(tensor.shape)}, expected "
+                f"{tuple(expected[name].shape)} from the config"
+            )
+        if not tensor.is_floating_point():
+            raise ValueError(f"{folder}: tensor {name} is {tensor.dtype}, expected floating point")
+
+
+def _first(names) -> str:
+    first, *others = sorted(names)
+    return f"{first} and {len(others)} more are" if others else f"{first} is"
+
+
+def _demand(where: str, given: dict, needed: list[str]) -> None:
+    absent = [name for name in needed if name not in given]
+    if absent:
+        raise ValueError(
+            f"{where} lacks {', '.join(absent)}; expected it to give the model's sizes"
+        )

@@ -1,0 +1,86 @@
+"""Decay: how fast each head of each layer forgets.
+
+A head with rate r keeps lambda^a = exp(-r a) of a token that is a tokens old.
+
+    rate       r >= 0, natural log per token     (h,) or (b, h)
+    half-life  ln 2 / r tokens                   after which half is left
+    window     1 / r tokens                      after which 1/e is left; the mean age seen
+
+Two schedules give the rates. Neither is learned: in the paper learning them ended in NaN.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Rates = Float[Tensor, "h"]
+
+
+def released_rates(heads: int, layer: int, layers: int) -> Rates:
+    """Rates of the released models, for head i = 0 .. H-1 of layer l = 0 .. L-1.
+
+        r = 2^(-8 (i+1) / H) * (1 - l / (L-1) + 1e-5)          H a power of two
+
+    For another H: the slopes of P heads, P the largest power of two below H, then every second
+    slope of 2P heads until there are H (the slopes of ALiBi, arXiv 2108.12409). A model of one
+    layer, which divides by zero in the original code, uses the factor of a first layer.
+    """
+    _check(heads, layer, layers)
+    power = 1 << (heads.bit_length() - 1)
+    slopes = _slopes(power) + _slopes(2 * power)[::2][: heads - power]
+    depth = 1 - layer / max(layers - 1, 1) + 1e-5
+    return torch.tensor([slope * depth for slope in slopes])
+
+
+def paper_rates(heads: int, layer: int, layers: int) -> Rates:
+    """Rates as the paper prints them (arXiv 2307.14995, section 3.2), for h = 1 .. H, l = 0 .. L-1.
+
+    lambda = exp(-(8 h / H) (1 - l / L))                   so r = (8 h / H) (1 - l / L)
+    """
+    _check(heads, layer, layers)
+    return torch.tensor([8 * h / heads * (1 - layer / layers) for h in range(1, heads + 1)])
+
+
+def no_rates(heads: int, layer: int, layers: int) -> Rates:
+    """Rate 0 for every head: nothing is forgotten, plain linear attention."""
+    _check(heads, layer, layers)
+    return torch.zeros(heads)
+
+
+SCHEDULES = {"released": released_rates, "paper": paper_rates, "none": no_rates}
+
+
+def half_life(rate: Tensor) -> Tensor:
+    """ln 2 / r: tokens after which half of a token is left; infinite at rate 0."""
+    return math.log(2) / rate
+
+
+def window(rate: Tensor) -> Tensor:
+    """1 / r: tokens after which 1/e of a token is left; infinite at rate 0."""
+    return 1 / rate
+
+
+def decay_mask(
+    rate: Float[Tensor, "h"] | Float[Tensor, "b h"], n: int
+) -> Float[Tensor, "h n n"] | Float[Tensor, "b h n n"]:
+    """M_ts = exp(-r (t - s)) for s <= t, else 0.
+
+    The future is cut by t - s, not by the value of r (t - s): at rate 0 that would let it in.
+    """
+    position = torch.arange(n, device=rate.device, dtype=rate.dtype)
+    age = position[:, None] - position
+    weight = torch.exp(-rate[..., None, None] * age.clamp(min=0))
+    return weight.masked_fill(age < 0, 0)
+
+
+def _slopes(heads: int) -> list[float]:
+    return [2 ** (-8 * (i + 1) / heads) for i in range(heads)]
+
+
+def _check(heads: int, layer: int, layers: int) -> None:
+    if heads < 1:
+        raise ValueError(f"heads is {heads}, expected at least 1")
+    if not 0 <= layer < layers:
+        raise ValueError(f"layer is {layer} of {layers} layers, expected 0 to {layers - 1}")

@@ -1,0 +1,133 @@
+"""Decoding: read the prompts once, then token by token from the state.
+
+A row's cost per token does not depend on how much was read before; the softmax baseline, through
+the same functions, pays for its whole past at every token.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from transnormer_edu.model import LanguageModel
+
+Prompts = Tensor | Sequence[int] | Sequence[Sequence[int]] | Sequence[Tensor]
+
+
+def generate(
+    model: LanguageModel, ids: Prompts, max_new_tokens: int = 24, **choices
+) -> Int[Tensor, "b new"]:
+    """The new tokens, (b, at most max_new_tokens); the pad id after a row's stop token.
+
+    Takes the choices of `stream`, and ends early once every row has stopped.
+    """
+    return torch.stack(list(stream(model, ids, max_new_tokens, **choices)), dim=1)
+
+
+def stream(
+    model: LanguageModel,
+    ids: Prompts,
+    max_new_tokens: int = 24,
+    *,
+    temperature: float = 0.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    stop_tokens: Sequence[int] | None = None,
+    attention_mask: Tensor | None = None,
+    seed: int | None = None,
+) -> Iterator[Int[Tensor, "b"]]:
+    """Yield one new token for each row, as soon as it is known.
+
+    ids              (b, n) tokens; or one prompt, or a list of prompts of unequal length
+    temperature      0: always the likeliest token; 1: as the model says; above: more even
+    top_k, top_p     draw from the k likeliest; from the fewest that hold a share p of the mass
+    stop_tokens      a row ends after one of these; None: the model's eos token; (): never
+    attention_mask   (b, n), 0 at padding, for ids that come padded
+    seed             of the draws: the same seed, the same text on the same machine
+
+    Raises ValueError, in one sentence, for prompts and numbers that cannot work.
+    """
+    _check(model, max_new_tokens, temperature, top_k, top_p)
+    device = model.model["embed_tokens"].weight.device
+    ids, attention_mask = _as_batch(ids, attention_mask, model.config.pad_token_id)
+    ids = ids.to(device)
+    attention_mask = attention_mask.to(device) if attention_mask is not None else None
+    stops = (model.config.eos_token_id,) if stop_tokens is None else tuple(stop_tokens)
+    draw = torch.Generator(device)
+    draw.manual_seed(seed) if seed is not None else draw.seed()
+    choose = lambda logits: _choose(logits, temperature, top_k, top_p, draw)  # noqa: E731
+    return _decode(model, ids, attention_mask, max_new_tokens, stops, choose)
+
+
+def _decode(model, ids, attention_mask, max_new_tokens, stops, choose):
+    stops = torch.tensor(stops, dtype=torch.long, device=ids.device)
+    ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+    with torch.no_grad():
+        logits, state = model(ids, attention_mask=attention_mask, return_state=True)
+    logits = _last_real(logits, attention_mask)
+    for _ in range(max_new_tokens):
+        token = choose(logits).masked_fill(ended, model.config.pad_token_id)
+        ended = ended | torch.isin(token, stops)
+        yield token
+        if ended.all():
+            return
+        with torch.no_grad():
+            logits, state = model(token[:, None], state=state, return_state=True)
+        logits = logits[:, -1]
+
+
+def _last_real(logits: Float[Tensor, "b n v"], attention_mask) -> Float[Tensor, "b v"]:
+    if attention_mask is None:
+        return logits[:, -1]
+    column = torch.arange(logits.shape[1], device=logits.device)
+    last = (column * attention_mask.bool()).amax(dim=1)
+    return logits[torch.arange(len(logits), device=logits.device), last]
+
+
+def _choose(
+    logits: Float[Tensor, "b v"], temperature, top_k, top_p, draw: torch.Generator
+) -> Int[Tensor, "b"]:
+    if temperature == 0:
+        return logits.argmax(dim=-1)
+    logits, token = (logits.float() / temperature).sort(dim=-1, descending=True)
+    if top_k is not None:
+        logits[:, top_k:] = -torch.inf
+    share = logits.softmax(dim=-1)
+    if top_p is not None:
+        before = share.cumsum(dim=-1) - share  # mass of all likelier tokens; 0 for the first
+        share = share.masked_fill(before >= top_p, 0)
+    return token.gather(1, torch.multinomial(share, 1, generator=draw))[:, 0]
+
+
+def _as_batch(ids: Prompts, attention_mask, pad: int) -> tuple[Tensor, Tensor | None]:
+    """Prompts as one (b, n) tensor, the shorter ones padded on the left, and the mask for that."""
+    if isinstance(ids, Tensor):
+        ids = ids[None] if ids.ndim == 1 else ids
+        if attention_mask is not None and not bool(attention_mask.bool().any(dim=1).all()):
+            raise ValueError("a row of attention_mask has no real token; expected at least one")
+        return ids, attention_mask
+    if attention_mask is not None:
+        raise ValueError("attention_mask came with a list of prompts, which needs none: leave it")
+    rows = ids if len(ids) and not isinstance(ids[0], int) else [ids]
+    rows = [torch.as_tensor(row, dtype=torch.long) for row in rows]
+    if not all(row.ndim == 1 and len(row) for row in rows):
+        raise ValueError("a prompt is empty; expected at least one token (for instance bos)")
+    n = max(map(len, rows))
+    batch = torch.full((len(rows), n), pad)
+    mask = torch.zeros((len(rows), n), dtype=torch.bool)
+    for i, row in enumerate(rows):
+        batch[i, n - len(row) :], mask[i, n - len(row) :] = row, True
+    return batch, None if mask.all() else mask
+
+
+def _check(model, max_new_tokens, temperature, top_k, top_p):
+    if max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens is {max_new_tokens}, expected at least 1")
+    if not (math.isfinite(temperature) and temperature >= 0):
+        raise ValueError(f"temperature is {temperature}, expected 0 (greedy) or a positive number")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k is {top_k}, expected at least 1, or None for all")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError(f"top_p is {top_p}, expected a share above 0 and up to 1")

@@ -1,0 +1,139 @@
+"""The layers of TransNormerLLM: GLA mixes tokens, SGLU mixes channels, a block is both.
+
+    x = x + GLA(norm(x))          x: (b, n, d)
+    x = x + SGLU(norm(x))
+
+(arXiv 2307.14995, sections 3.2 and 3.3.) No dropout, no bias. Parameter names are those of the
+released models, so that their weights load as they are.
+"""
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from transnormer_edu.activation import ACTIVATIONS
+from transnormer_edu.config import TransNormerConfig
+from transnormer_edu.decay import SCHEDULES
+from transnormer_edu.lightning import lightning_attention
+from transnormer_edu.lrpe import LRPE
+from transnormer_edu.norm import NORMS
+
+Hidden = Float[Tensor, "b n d"]
+Position = Int[Tensor, "n"] | Int[Tensor, "b n"]
+Real = Bool[Tensor, "b n"]
+LayerState = Float[Tensor, "b h dk dv"]
+
+
+class GLA(nn.Module):
+    """Gated linear attention, the token mixer.
+
+        q, k, v, u = split(x W_qkvu);  q, k = act(q), act(k);  q, k = LRPE(q), LRPE(k)
+        o_t = sum_{s<=t} exp(-r (t-s)) (q_t k_s) v_s           per head, `lightning_attention`
+        y = (u * norm(o)) W_out                                the norm spans all heads at once
+
+    LRPE only in the layers that use it; there dk = 2 dv. v and u get no activation. A gate of
+    rank 16 makes u by two thin projections; without a gate u is 1.
+    """
+
+    def __init__(self, config: TransNormerConfig, layer: int):
+        super().__init__()
+        hidden, gated = config.hidden_dim, config.gate == "full"
+        self.heads = config.heads
+        self.activation = ACTIVATIONS[config.activation]
+        # A full gate shares the projection of q, k, v, as in the released models.
+        self.qkvu_proj = nn.Linear(config.dim, (4 if gated else 3) * hidden, bias=False)
+        if isinstance(config.gate, int):
+            self.u_proj = nn.Sequential(
+                nn.Linear(config.dim, config.gate, bias=False),
+                nn.Linear(config.gate, hidden, bias=False),
+            )
+        if layer in config.lrpe_layers:
+            self.lrpe = LRPE(config.heads, config.head_dim)
+        self.norm = NORMS[config.norm](hidden)
+        self.out_proj = nn.Linear(hidden, config.dim, bias=False)
+        # On the CPU even under torch.device("meta"): rates come from the config, not from a file.
+        with torch.device("cpu"):
+            rate = SCHEDULES[config.decay](config.heads, layer, config.layers)
+        self.register_buffer("rate", rate, persistent=False)
+
+    def _apply(self, fn, recurse=True):
+        """Move the rates with the module, but keep them exact where weights become bfloat16."""
+        rate = self.rate
+        super()._apply(fn, recurse)
+        target = torch.device("cpu") if self.rate.is_meta else self.rate.device
+        self.rate = rate.to(target)
+        return self
+
+    def forward(
+        self,
+        x: Hidden,
+        position: Position,
+        real: Real | None = None,
+        state: LayerState | None = None,
+        return_state: bool = False,
+    ) -> tuple[Hidden, LayerState | None]:
+        """The mixed tokens, and the state after them (None unless `return_state`).
+
+        position   where each token stands in its text, for LRPE
+        real       False at padding, which must stand on the left; None: no padding
+        """
+        q, k, v, u = self._project(x, real)
+        if hasattr(self, "lrpe"):
+            q, k = self.lrpe(q, position), self.lrpe(k, position)
+        o, state = self._attend(q, k, v, real, state, return_state)
+        o = self.norm(rearrange(o, "b h n e -> b n (h e)"))
+        return self.out_proj(o if u is None else u * o), state
+
+    def _project(self, x, real):
+        hidden = self.out_proj.in_features
+        q, k, v, *u = self.qkvu_proj(x).split(hidden, dim=-1)
+        u = u[0] if u else self.u_proj(x) if hasattr(self, "u_proj") else None
+        q, k, v = (rearrange(t, "b n (h e) -> b h n e", h=self.heads) for t in (q, k, v))
+        if real is not None:
+            v = v * real[:, None, :, None]  # a padded token leaves nothing in the state
+        return self.activation(q), self.activation(k), v, u
+
+    def _attend(self, q, k, v, real, state, return_state):
+        if real is None or state is None:
+            out = lightning_attention(q, k, v, self.rate, state=state, return_state=return_state)
+            return out if return_state else (out, None)
+        # Padding on the left would age the state that comes in. Attention is linear in the state,
+        # so its share is added apart, aged by the real tokens alone.
+        out = lightning_attention(q, k, v, self.rate, return_state=return_state)
+        o, new = out if return_state else (out, None)
+        age = real.cumsum(dim=1).to(state.dtype)
+        left = torch.exp(-self.rate.to(state.dtype)[:, None] * age[:, None])[..., None]
+        o = o + ((left * q.to(state.dtype)) @ state).to(o.dtype)
+        return o, new + left[:, :, -1:] * state if return_state else None
+
+
+class SGLU(nn.Module):
+    """Simple gated linear unit, the channel mixer: y = (act(x W_1) * x W_2) W_3, act: none."""
+
+    def __init__(self, dim: int, glu_dim: int, activation: str = "none"):
+        super().__init__()
+        self.activation = ACTIVATIONS[activation]
+        self.l1 = nn.Linear(dim, glu_dim, bias=False)
+        self.l2 = nn.Linear(dim, glu_dim, bias=False)
+        self.l3 = nn.Linear(glu_dim, dim, bias=False)
+
+    def forward(self, x: Hidden) -> Hidden:
+        return self.l3(self.activation(self.l1(x)) * self.l2(x))
+
+
+class Block(nn.Module):
+    """x = x + GLA(norm(x)), then x = x + SGLU(norm(x))."""
+
+    def __init__(self, config: TransNormerConfig, layer: int):
+        super().__init__()
+        self.token_norm = NORMS[config.norm](config.dim)
+        self.token_mixer = GLA(config, layer)
+        self.channel_norm = NORMS[config.norm](config.dim)
+        self.channel_mixer = SGLU(config.dim, config.glu_dim, config.glu_activation)
+
+    def forward(self, x, position, real=None, state=None, return_state=False):
+        """As `GLA.forward`: (b, n, d) in, the same and the layer's state out."""
+        mixed, state = self.token_mixer(self.token_norm(x), position, real, state, return_state)
+        x = x + mixed
+        return x + self.channel_mixer(self.channel_norm(x)), state

@@ -1,0 +1,189 @@
+"""The whole language model, around whatever blocks it is built of.
+
+    x = scale * E[ids]              ids (b, n) -> x (b, n, d)
+    x = block_l(x)                  l = 0 .. L-1
+    logits = norm(x) E^T            (b, n, V): the head is the embedding
+
+`LanguageModel` is all that a TransNormerLLM and the softmax baseline share: reading ids, padding,
+loss, state, saving. `TransNormerLLM` names its blocks. Weights bear the released models' names.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from transnormer_edu import checkpoint
+from transnormer_edu.config import TransNormerConfig
+from transnormer_edu.layers import Block
+from transnormer_edu.norm import NORMS
+
+IGNORED_LABEL = -100
+
+
+class State(NamedTuple):
+    """What a model remembers of the tokens it has read, to go on from there.
+
+    layers     per layer: for TransNormerLLM one (b, h, dk, dv) tensor, whatever n was
+    position   (b,) how many tokens each row has read
+    """
+
+    layers: tuple
+    position: Int[Tensor, "b"]
+
+
+class LanguageModel(nn.Module):
+    """Embedding, blocks, final norm and tied head; a subclass says what its blocks are."""
+
+    def __init__(self, config, block: type[nn.Module]):
+        super().__init__()
+        self.config = config
+        self.model = nn.ModuleDict(
+            {
+                "embed_tokens": nn.Embedding(config.vocab_size, config.dim),
+                "layers": nn.ModuleList(block(config, layer) for layer in range(config.layers)),
+                "final_norm": NORMS[config.norm](config.dim),
+            }
+        )
+        self._initialise()
+
+    def forward(
+        self,
+        ids: Int[Tensor, "b n"],
+        labels: Int[Tensor, "b n"] | None = None,
+        attention_mask: Tensor | None = None,
+        state: State | None = None,
+        return_state: bool = False,
+    ):
+        """Logits (b, n, V), or with `labels` the loss; with `return_state` also the state.
+
+        labels           the ids themselves: position t is asked for label t+1; -100 is left out
+        attention_mask   (b, n), 0 or False at padding, on either side: a padded row gives the
+                         logits and the state of the same row alone (logits at padding mean nothing)
+        state            from an earlier call: the ids go on where it stopped
+
+        The loss is the mean cross-entropy in nats per token, NaN where no label is left.
+        Raises ValueError, in one sentence, for ids, labels, mask or state that do not fit.
+        """
+        self._check(ids, labels, attention_mask, state)
+        real = order = None
+        if attention_mask is not None:
+            # Padding goes to the left, where it can only be forgotten; the rows keep their order.
+            real, order = attention_mask.bool().int().sort(dim=1, stable=True)
+            real = real.bool()
+            ids = ids.gather(1, order)
+        position = _positions(ids, real, state)
+        x = self.model["embed_tokens"](ids) * self.config.embedding_scale
+        kept = []
+        for i, layer in enumerate(self.model["layers"]):
+            layer_state = state.layers[i] if state is not None else None
+            x, layer_state = layer(x, position, real, layer_state, return_state)
+            kept.append(layer_state)
+        logits = F.linear(self.model["final_norm"](x), self.model["embed_tokens"].weight)
+        if labels is not None:
+            out = _next_token_loss(logits, labels, real, order)
+        else:
+            out = logits if order is None else _put_back(logits, order)
+        if not return_state:
+            return out
+        return out, State(tuple(kept), _read_so_far(ids, real, state))
+
+    def save_pretrained(self, folder) -> None:
+        """Write config.json and model.safetensors, in the released format, whole or not at all."""
+        checkpoint.save(folder, self)
+
+    @classmethod
+    def from_pretrained(cls, folder, dtype: torch.dtype | None = None) -> "LanguageModel":
+        """A model with the weights and config of `folder`, in their own type or in `dtype`.
+
+        Reads the released format: config.json beside model.safetensors or pytorch_model.bin, whole
+        or in shards; nothing in the folder is executed. Raises FileNotFoundError or ValueError,
+        naming file and tensor, where something is missing, extra, truncated or of another shape.
+        """
+        return checkpoint.load(folder, cls, dtype)
+
+    @torch.no_grad()
+    def _initialise(self):
+        """N(0, init_std) for linear and embedding weights; the embedding of the pad token is 0."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=self.config.init_std)
+        self.model["embed_tokens"].weight[self.config.pad_token_id] = 0
+
+    def _check(self, ids, labels, attention_mask, state):
+        if ids.ndim != 2 or 0 in ids.shape or ids.is_floating_point():
+            raise ValueError(
+                f"got ids {tuple(ids.shape)} of {ids.dtype}; expected whole numbers (b, n), n >= 1"
+            )
+        for name, other in (("labels", labels), ("attention_mask", attention_mask)):
+            if other is not None and other.shape != ids.shape:
+                raise ValueError(
+                    f"got {name} {tuple(other.shape)} with ids {tuple(ids.shape)}; expected the same"
+                )
+        if state is not None:
+            self._check_state(ids, state)
+        # Reading values makes the host wait for a GPU, and cannot be traced: only on the CPU.
+        if ids.device.type == "cpu" and not torch.compiler.is_compiling():
+            self._check_vocabulary("id", ids)
+            if labels is not None:
+                self._check_vocabulary("label", labels[labels != IGNORED_LABEL])
+
+    def _check_state(self, ids, state):
+        if len(state.layers) != self.config.layers or len(state.position) != len(ids):
+            raise ValueError(
+                f"got a state of {len(state.layers)} layers and {len(state.position)} rows; this "
+                f"model has {self.config.layers} layers and was given {len(ids)} rows of ids"
+            )
+
+    def _check_vocabulary(self, name, ids):
+        wrong = ids[(ids < 0) | (ids >= self.config.vocab_size)]
+        if wrong.numel():
+            raise ValueError(
+                f"{name} {int(wrong[0])} is outside the vocabulary; expected 0 to "
+                f"{self.config.vocab_size - 1}: is this the model's own tokenizer?"
+            )
+
+
+class TransNormerLLM(LanguageModel):
+    """A TransNormerLLM (arXiv 2307.14995) of the sizes and choices in `config`.
+
+    Its state is one (b, h, dk, dv) tensor a layer, however much was read. Under
+    torch.device("meta") it has shapes but costs no memory.
+    """
+
+    config_class = TransNormerConfig
+
+    def __init__(self, config: TransNormerConfig):
+        super().__init__(config, Block)
+
+
+def _positions(ids, real, state) -> Int[Tensor, "n"] | Int[Tensor, "b n"]:
+    """Where each token stands in its own text, counted from 0, padding left out."""
+    if real is None:
+        position = torch.arange(ids.shape[1], device=ids.device)
+    else:
+        position = (real.cumsum(dim=1) - 1).clamp(min=0)
+    return position if state is None else position + state.position[:, None]
+
+
+def _read_so_far(ids, real, state) -> Int[Tensor, "b"]:
+    new = ids.new_full(ids.shape[:1], ids.shape[1]) if real is None else real.sum(dim=1)
+    return new if state is None else new + state.position
+
+
+def _put_back(x: Tensor, order: Tensor) -> Tensor:
+    """Undo the sorting of rows: what stands at column j goes back to column order[j]."""
+    return torch.empty_like(x).scatter(1, order[..., None].expand_as(x), x)
+
+
+def _next_token_loss(logits, labels, real, order) -> Float[Tensor, ""]:
+    if order is not None:
+        labels = labels.gather(1, order)
+        # A first real token is not foretold from the padding before it.
+        labels = labels.masked_fill(~(real & real.roll(1, dims=1)), IGNORED_LABEL)
+    # The sum over the vocabulary needs float32's range and digits, whatever the logits' type.
+    logits = logits[:, :-1].flatten(0, 1)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return F.cross_entropy(logits, labels[:, 1:].flatten(), ignore_index=IGNORED_LABEL)
