@@ -1,0 +1,121 @@
+"""Files that are there whole, or not at all.
+
+A training run can be killed at any moment, also in the middle of writing its checkpoint. The cure
+is old and short: write a neighbour, make sure that it is on the disk, then give it the real name.
+The last step, `os.replace`, happens entirely or not at all, so whoever opens the file sees
+yesterday's or today's, never half of one.
+
+    with whole_file("runs/demo/checkpoint.pt") as file:
+        torch.save(state, file)
+"""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+PART = ".part"  # the neighbour's ending: whatever bears it was never finished and may be deleted
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # no space, no quota, larger than is allowed
+
+
+class DiskFull(OSError):
+    """Nothing was changed: the file of that name is still the one that was there before."""
+
+
+class _Witness:
+    """A file that remembers why writing failed (torch.save turns every cause into RuntimeError)."""
+
+    def __init__(self, file: BinaryIO):
+        self.file, self.error = file, None
+
+    def write(self, data) -> int:
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[BinaryIO]:
+    """A binary file to write to; it takes the name `path` only once all of it is on the disk.
+
+    Errors: DiskFull when there is no room; whatever else the body raises goes through unchanged. In
+    both cases the unfinished neighbour is removed and an older file of that name stays as it was.
+    """
+    path = Path(path)
+    part = path.with_name(path.name + PART)
+    with room_or_a_sentence(path):
+        try:
+            with open(part, "wb") as file:
+                witness = _Witness(file)
+                try:
+                    yield witness
+                except Exception as error:
+                    raise witness.error or error from error
+                file.flush()
+                os.fsync(
+                    file.fileno()
+                )  # without it a power cut could leave the new name, but empty
+            os.replace(part, path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+    sync_folder(path.parent)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """`text` as a whole UTF-8 file, with the same line ends on every system."""
+    with whole_file(path) as file:
+        file.write(text.encode("utf-8"))
+
+
+def replace_folder(part: str | Path, folder: str | Path, *, last: str) -> None:
+    """Move the finished folder `part` to the name `folder`.
+
+    No system renames a folder over a full one in a single step. So where `folder` exists, its files
+    are replaced one by one, and the file named `last` at the end: the others must fit both the old
+    and the new `last`. (The weights go last; config and tokenizer do not change during a run.)
+    """
+    part, folder = Path(part), Path(folder)
+    for file in part.iterdir():
+        with open(file, "rb+") as handle:
+            os.fsync(handle.fileno())
+    if not folder.exists():
+        os.replace(part, folder)
+    else:
+        for file in sorted(part.iterdir(), key=lambda file: (file.name == last, file.name)):
+            os.replace(file, folder / file.name)
+        part.rmdir()
+    sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the folder's list of names on the disk too (Windows cannot open folders: skipped)."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def room_or_a_sentence(path: Path) -> Iterator[None]:
+    """Turns the system's errors for a full disk into DiskFull; others go through."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise DiskFull(
+            error.errno,
+            f"there is no room to write {path.name} ({os.strerror(error.errno)}); nothing was "
+            f"changed there: free some space, then go on from the last whole checkpoint",
+            str(path),
+        ) from error

@@ -1,0 +1,162 @@
+"""How well a model foretells a text: loss, perplexity and bits per byte.
+
+    loss            L = -(1/T) sum_t ln p(x_t | x_<t)      nats per token
+    perplexity      exp(L)                                 as if so many tokens were equally likely
+    bits per byte   sum_t -log2 p(x_t | x_<t) / bytes      comparable between tokenizers, and with
+                                                           what `zlib -9` needs for the same text
+
+A text longer than the context is read in windows that overlap, by half unless told otherwise. Only
+what a window adds is scored, so each token is foretold exactly once and, but for the first window,
+from at least half a context. That is one rule for every model; the softmax baseline could not read
+an endless text in any other way. A TransNormerLLM can: with `carry_state=True` each window starts
+from the state that the one before left behind, and every token is foretold from all before it.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Int64
+from torch import Tensor, nn
+
+from transnormer_edu.tokenizer import Tokenizer
+
+IGNORED = -100  # a target that is not scored
+
+
+@dataclass(frozen=True)
+class Score:
+    """What foretelling a text has cost.
+
+    nats     sum of -ln p over all scored tokens
+    tokens   how many were scored
+    bytes    how many UTF-8 bytes they stand for
+    """
+
+    nats: float
+    tokens: int
+    bytes: int
+
+    @property
+    def loss(self) -> float:
+        """Nats per token."""
+        return self.nats / self.tokens
+
+    @property
+    def perplexity(self) -> float:
+        """exp(loss); infinite where the loss is too large for a float."""
+        return math.exp(self.loss) if self.loss < 700 else math.inf
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Bits per UTF-8 byte of the text."""
+        return self.nats / math.log(2) / self.bytes
+
+    def __str__(self) -> str:
+        return (
+            f"loss {self.loss:.3f} nats per token, perplexity {self.perplexity:.2f}, "
+            f"{self.bits_per_byte:.3f} bits per byte ({self.tokens} tokens, {self.bytes} bytes)"
+        )
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    tokenizer: Tokenizer,
+    text: str,
+    context: int = 256,
+    stride: int | None = None,
+    batch_size: int = 16,
+    max_windows: int | None = None,
+    carry_state: bool = False,
+) -> Score:
+    """Score `text` under `model`; the first token is foretold from the start token <s>.
+
+    context       tokens a window reads
+    stride        tokens a window adds; None: context // 2. context: no overlap, twice as fast, and
+                  a slightly higher loss, since the first tokens of a window have no past
+    batch_size    windows read at once
+    max_windows   score only so many, spread evenly over the text (a quick look while training)
+    carry_state   read the text in one go, window after window, with the state carried on
+
+    Errors: ValueError for an empty text, a context below 2, a stride outside 1..context, or a
+    tokenizer with more ids than the model knows.
+    """
+    stride = max(1, context // 2) if stride is None else stride
+    _check(model, tokenizer, text, context, stride)
+    row = torch.tensor([tokenizer.bos_id, *tokenizer.encode(text)])
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    try:
+        if carry_state:
+            pairs = _in_one_go(model, row, context, device)
+        else:
+            inputs, targets = cut_windows(row, context, stride, max_windows)
+            pairs = (
+                (model(inputs[i : i + batch_size].to(device)), targets[i : i + batch_size])
+                for i in range(0, len(inputs), batch_size)
+            )
+        return _score(pairs, tokenizer.byte_counts)
+    finally:
+        model.train(was_training)
+
+
+def cut_windows(
+    row: Int64[Tensor, "n"], context: int, stride: int, max_windows: int | None = None
+) -> tuple[Int64[Tensor, "w c"], Int64[Tensor, "w c"]]:
+    """Windows of `context` inputs and their next tokens, -100 where a token is scored elsewhere.
+
+    [a b c d e f], context 4, stride 2  ->  inputs [a b c d] [c d e 0]
+                                           targets [b c d e] [. . f .]
+    """
+    starts = torch.arange(0, max(1, len(row) - 1 - (context - stride)), stride)
+    if max_windows is not None and max_windows < len(starts):
+        starts = starts[torch.linspace(0, len(starts) - 1, max_windows).long()]
+    at = starts[:, None] + torch.arange(context)
+    padded = F.pad(row, (0, context + 1))
+    inputs, targets = padded[at], padded[at + 1]
+    scored_before = (starts[:, None] > 0) & (torch.arange(context) < context - stride)
+    return inputs, targets.masked_fill(scored_before | (at + 1 >= len(row)), IGNORED)
+
+
+def _in_one_go(model, row, context, device):
+    """Logits and targets of the whole row, piece by piece, from one state to the next."""
+    state = None
+    for i in range(0, len(row) - 1, context):
+        inputs, targets = row[:-1][i : i + context], row[1:][i : i + context]
+        logits, state = model(inputs[None].to(device), state=state, return_state=True)
+        yield logits, targets[None]
+
+
+def _score(pairs, byte_counts) -> Score:
+    nats, tokens, size = 0.0, 0, 0
+    for logits, targets in pairs:
+        flat = logits.flatten(0, 1).float()
+        goal = targets.flatten().to(flat.device)
+        nats += F.cross_entropy(flat, goal, ignore_index=IGNORED, reduction="sum").item()
+        scored = targets[targets != IGNORED]
+        tokens += len(scored)
+        size += int(byte_counts[scored].sum())
+    return Score(nats, tokens, size)
+
+
+def _check(model, tokenizer, text, context, stride):
+    if not text:
+        raise ValueError("The text to evaluate is empty: give at least one character.")
+    if context < 2:
+        raise ValueError(f"context is {context}, expected at least 2 tokens.")
+    if not 1 <= stride <= context:
+        raise ValueError(f"stride is {stride}, expected 1 to the context, {context}.")
+    check_fit(model, tokenizer)
+
+
+def check_fit(model: nn.Module, tokenizer: Tokenizer) -> None:
+    """ValueError where the tokenizer has ids that the model does not know."""
+    known = model.config.vocab_size
+    if tokenizer.vocab_size > known:
+        raise ValueError(
+            f"The tokenizer has {tokenizer.vocab_size} ids and the model knows {known}: use the "
+            f"tokenizer.json that was saved with these weights."
+        )

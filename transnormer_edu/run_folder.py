@@ -1,0 +1,194 @@
+"""A training run on disk: what is written, and how it survives being killed.
+
+    runs/NAME/
+      settings.json    the model's config, the settings, fingerprints of corpus and tokenizer,
+                       versions and device: enough to run it again
+      tokenizer.json
+      log.csv          one line per step
+      log.json         one entry per look at the held-out text
+      checkpoint.pt    everything that the next step depends on
+      best/            the weights that did best on the held-out text, in the released format, with
+                       tokenizer and model card
+      last/            the same after the last step
+
+Every file is written whole or not at all (atomic.py). log.csv alone grows line by line; when a run
+goes on, the lines after its checkpoint are cut off, since those steps are done again.
+"""
+
+import csv
+import json
+import platform
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import tokenizers
+import torch
+from safetensors import torch as safetensors
+from torch import nn
+
+from transnormer_edu.atomic import PART, replace_folder, room_or_a_sentence, whole_file, write_text
+from transnormer_edu.checkpoint import WEIGHTS
+
+CHECKPOINT, SETTINGS, LOG, LOOKS = "checkpoint.pt", "settings.json", "log.csv", "log.json"
+COLUMNS = (
+    "step", "loss", "learning_rate", "gradient_norm", "tokens", "seconds",
+    "held_out_bits_per_byte",
+)  # fmt: skip
+
+
+def is_run(folder: str | Path) -> bool:
+    """Whether a training run can go on from here (else it may be a folder of weights)."""
+    return (Path(folder) / CHECKPOINT).is_file()
+
+
+def weights_folder(folder: str | Path) -> Path:
+    """The folder with weights that `folder` means: itself, or the best/ or last/ of a run."""
+    folder = Path(folder)
+    for candidate in (folder, folder / "best", folder / "last"):
+        if (candidate / "config.json").is_file():
+            return candidate
+    return folder  # whoever opens it says what is missing
+
+
+class RunFolder:
+    """The files of one run: `RunFolder.start(...)` a new one, or `RunFolder(path).reopen()`."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+
+    @classmethod
+    def start(cls, path: str | Path, about: dict, tokenizer) -> "RunFolder":
+        """A new run. FileExistsError where the folder already holds one."""
+        self = cls(path)
+        if is_run(self.path) or (self.path / LOG).exists():
+            raise FileExistsError(
+                f"{self.path} already holds a training run: go on with it (--from {self.path}) or "
+                f"give the new one another name."
+            )
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._sweep()
+        tokenizer.save(self.path)
+        write_text(self.path / SETTINGS, json.dumps(about | machine(), indent=2) + "\n")
+        self._write_log([])
+        return self
+
+    def reopen(self) -> dict:
+        """The checkpoint of an earlier run, with everything later than it removed.
+
+        Errors: FileNotFoundError without a checkpoint; ValueError for a damaged one.
+        """
+        if not is_run(self.path):
+            raise FileNotFoundError(
+                f"There is no {CHECKPOINT} in {self.path}: expected the folder of a training run, "
+                f"such as runs/NAME."
+            )
+        self._sweep()
+        try:
+            state = torch.load(self.path / CHECKPOINT, map_location="cpu", weights_only=True)
+            step = state["step"]
+        except Exception as error:  # torch raises many kinds for a file that is no checkpoint
+            raise ValueError(
+                f"{self.path / CHECKPOINT} is damaged or no checkpoint of ours ({error}): start "
+                f"from the weights instead, --from {self.path / 'best'}."
+            ) from error
+        self._write_log([line for line in self._read_log() if int(line["step"]) <= step])
+        return state
+
+    def save_checkpoint(self, state: dict) -> None:
+        """Replace checkpoint.pt. DiskFull leaves the old one."""
+        with whole_file(self.path / CHECKPOINT) as file:
+            torch.save(state, file)
+
+    def log(self, line: dict) -> None:
+        """Add one line to log.csv; numbers are written so that they read back to the bit."""
+        path = self.path / LOG
+        with room_or_a_sentence(path), open(path, "a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(line)
+
+    def log_looks(self, looks: list[dict], about: dict) -> None:
+        """Replace log.json: what the held-out text cost at each look."""
+        write_text(self.path / LOOKS, json.dumps(about | {"looks": looks}, indent=2) + "\n")
+
+    def save_model(self, name: str, model: nn.Module, tokenizer, about: dict) -> None:
+        """Replace the folder best/ or last/.
+
+        What the weights are (step, score, settings, fingerprints) is stored inside the weight file,
+        so that the two can never be parted; README.md says the same in words.
+        """
+        part = self.path / (name + PART)
+        save_model(part, model, tokenizer, about)
+        replace_folder(part, self.path / name, last=WEIGHTS)
+
+    def _sweep(self) -> None:
+        """Remove what a killed process left unfinished."""
+        for path in self.path.glob(f"*{PART}"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def _read_log(self) -> list[dict]:
+        if not (self.path / LOG).exists():
+            return []
+        text = (self.path / LOG).read_text(encoding="utf-8")
+        whole_lines = text[: text.rfind("\n") + 1].splitlines()  # a killed write leaves half a line
+        return list(csv.DictReader(whole_lines))
+
+    def _write_log(self, lines: list[dict]) -> None:
+        rows = [",".join(COLUMNS), *(",".join(line[c] for c in COLUMNS) for line in lines)]
+        write_text(self.path / LOG, "\n".join(rows) + "\n")
+
+
+def save_model(folder: Path, model: nn.Module, tokenizer, about: dict) -> None:
+    """Released format, tokenizer and model card, with `about` inside the weight file."""
+    try:
+        model.save_pretrained(folder)
+        notes = {key: v if isinstance(v, str) else json.dumps(v) for key, v in about.items()}
+        data = safetensors.save(
+            safetensors.load_file(folder / WEIGHTS), metadata={"format": "pt"} | notes
+        )
+        with whole_file(folder / WEIGHTS) as file:
+            file.write(data)
+        tokenizer.save(folder)
+        write_text(folder / "README.md", model_card(model, about))
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def machine() -> dict:
+    """What else a result depends on: versions, threads, day."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "tokenizers": tokenizers.__version__,
+        "threads": torch.get_num_threads(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def model_card(model: nn.Module, about: dict) -> str:
+    """README.md of a folder of weights: what they are, from what, how good, and what not."""
+    config, corpus, score = model.config, about["corpus"], about["held_out"]
+    embedding = config.vocab_size * config.dim
+    origin = {
+        "english": "Python's own documentation topics and docstrings (PSF License 2.0)",
+        "source": "the Python standard library's source (PSF License 2.0 and its parts' own)",
+    }.get(corpus["name"], f"the user's own text {corpus['name']}, under its own licence")
+    return f"""# A small {type(model).__name__}
+
+{about["parameters"]:,} parameters ({about["parameters"] - embedding:,} outside the embedding):
+width {config.dim}, {config.layers} layers, {config.heads} heads, GLU width {config.glu_dim},
+vocabulary {config.vocab_size}. Made by this project's `transnormer-edu train`.
+
+- **Learned from** {origin}; {corpus["train_bytes"] / 1e6:.2f} MB,
+  corpus sha256 `{corpus["sha256"]}`,
+  tokenizer sha256 `{about["tokenizer_sha256"]}`.
+- **Held-out text** ({corpus["held_out_bytes"] / 1e6:.2f} MB, never trained on), at step
+  {about["step"]} of {about["settings"]["steps"]}: {score["bits_per_byte"]:.3f} bits per byte, loss
+  {score["loss"]:.3f} nats per token. `zlib -9` needs {corpus["zlib_bits_per_byte"]:.3f}.
+- **Good for** lessons and tests. It writes text that resembles its corpus and knows nothing: do not
+  use it for anything that has to be true.
+
+Settings: `{json.dumps(about["settings"])}`
+
+These numbers are also inside the weight file itself, in its safetensors metadata.
+"""

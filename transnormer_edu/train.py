@@ -1,0 +1,350 @@
+"""The training loop.
+
+    model = TransNormerLLM(TransNormerConfig(vocab_size=tokenizer.vocab_size, dim=192, ...))
+    trainer = Trainer(model, tokenizer, load_corpus("english"), TrainSettings(), "runs/demo")
+    for step in trainer:            # or trainer.run(), with a progress bar
+        print(step.loss)
+
+    trainer = resume("runs/demo")   # after a crash: the same losses to the bit as without it
+
+One update, for ids x of shape (b, n):
+
+    g = mean over `accumulate` batches of grad loss(x)          loss: nats per token
+    g = g * min(1, clip / |g|)
+    w = w - rate(step) * (AdamW's direction(g) + weight_decay * w)
+
+Everything that a step depends on is the weights, AdamW's two moments and the number of the step:
+the learning rate and the data are functions of that number. So a checkpoint is small in ideas, and
+a run that was killed goes on as if nothing had been. Any model that gives `model(ids, labels=ids)`
+can be trained; the same seed gives each of them the same batches in the same order.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from transnormer_edu.checkpoint import config_from_json, config_to_json
+from transnormer_edu.data import Corpus, load_corpus, zlib_bits_per_byte
+from transnormer_edu.evaluate import Score, check_fit, evaluate
+from transnormer_edu.pretrained import MODELS, load_pretrained
+from transnormer_edu.run_folder import RunFolder, weights_folder
+from transnormer_edu.settings import TrainSettings
+from transnormer_edu.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one update has shown.
+
+    step                number of the update, from 1
+    loss                nats per token on its batch, before the update
+    learning_rate       used for it
+    gradient_norm       before clipping
+    tokens              read since the run began
+    tokens_per_second   since this process began, without evaluations and writing
+    held_out            the Score on held-out text, at the steps that look at it
+    """
+
+    step: int
+    loss: float
+    learning_rate: float
+    gradient_norm: float
+    tokens: int
+    tokens_per_second: float
+    held_out: Score | None = None
+
+
+class Batches:
+    """Batch number i of a row of tokens, for any i, with nothing to remember between them.
+
+    An epoch turns the row like a ring by a random amount, cuts it into windows of `context` tokens
+    and reads each of them once, in random order. Both are drawn from the seed and the number of the
+    epoch. (Without the turn, the same tokens would stand at the start of a window for ever.)
+    """
+
+    def __init__(self, row: Int64[Tensor, "n"], context: int, batch_size: int, seed: int):
+        if len(row) < batch_size * context:
+            raise ValueError(
+                f"The training part has {len(row)} tokens and one batch needs {batch_size} x "
+                f"{context} = {batch_size * context}: give a longer text, or lower batch_size or "
+                f"context."
+            )
+        self.row, self.context, self.batch_size, self.seed = row, context, batch_size, seed
+        self.windows = len(row) // context
+        self._number, self._epoch = -1, row.new_empty(0, context)
+
+    def __getitem__(self, i: int) -> Int64[Tensor, "b n"]:
+        """Windows i * b .. i * b + b - 1 of all epochs, one after the other."""
+        epoch, first = divmod(i * self.batch_size, self.windows)
+        batch = self._shuffled(epoch)[first : first + self.batch_size]
+        missing = self.batch_size - len(batch)
+        if missing == 0:
+            return batch
+        return torch.cat([batch, self._shuffled(epoch + 1)[:missing]])
+
+    def _shuffled(self, epoch: int) -> Int64[Tensor, "w n"]:
+        if self._number != epoch:
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+            ring = self.row.roll(int(torch.randint(len(self.row), (), generator=generator)))
+            windows = ring[: self.windows * self.context].view(self.windows, self.context)
+            self._epoch = windows[torch.randperm(self.windows, generator=generator)]
+            self._number = epoch
+        return self._epoch
+
+
+def make_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
+    """AdamW; weight decay on the matrices of the layers alone.
+
+    Embeddings (and with them the tied head) and LRPE's angles do not decay: a rare token's row
+    would shrink each time it is not seen.
+    """
+    embeddings = {m.weight for m in model.modules() if isinstance(m, nn.Embedding)}
+    matrices = {m.weight for m in model.modules() if isinstance(m, nn.Linear)} - embeddings
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p in matrices], "weight_decay": settings.weight_decay},
+        {"params": [p for p in parameters if p not in matrices], "weight_decay": 0.0},
+    ]
+    betas = (settings.beta1, settings.beta2)
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=betas, fused=True)
+
+
+class Trainer:
+    """A run that can be iterated: each turn is one update and yields its `Step`.
+
+    folder: where the run is written (see run_folder.py); None: nowhere. The model is trained in
+    place and moved to the settings' device.
+
+    Errors: ValueError for a corpus smaller than one batch or a tokenizer that does not fit the
+    model; FileExistsError for a folder with a run in it; while training, FloatingPointError for a
+    loss that is no number, and DiskFull, both with the last whole checkpoint kept.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Tokenizer,
+        corpus: Corpus,
+        settings: TrainSettings,
+        folder: str | Path | RunFolder | None = None,
+    ):
+        check_fit(model, tokenizer)
+        self.tokenizer, self.corpus, self.settings = tokenizer, corpus, settings
+        self.device = settings.torch_device()
+        self.model = model.to(self.device).train()
+        row = tokenizer.encode_documents(document.text for document in corpus.train)
+        self.batches = Batches(row, settings.context, settings.batch_size, settings.seed)
+        self.optimizer = make_optimizer(model, settings)
+        self.step = 0
+        self.best = math.inf  # held-out bits per byte of what is in best/
+        self.looks: list[dict] = []  # what log.json holds
+        self.seconds = 0.0  # spent on updates, in all processes of this run
+        self._since = (0, 0.0)  # step and seconds at which this process began
+        if folder is not None and not isinstance(folder, RunFolder):
+            folder = RunFolder.start(folder, self.about(), tokenizer)
+        self.folder: RunFolder | None = folder
+
+    def __iter__(self) -> Iterator[Step]:
+        """Do the updates that are left, one per turn. Leaving the loop early loses nothing."""
+        while self.step < self.settings.steps:
+            begin = time.perf_counter()
+            loss, norm = self._update()
+            self.seconds += time.perf_counter() - begin
+            yield self._look_and_save(loss, norm)
+
+    def run(self, on_step: Callable[[Step], None] | None = None, progress: bool = True) -> Score:
+        """All updates that are left, with a progress bar; the last held-out score.
+
+        on_step is called with each `Step` (a live plot, a sample now and then). Ctrl-C writes a
+        checkpoint before it goes through.
+        """
+        bar = tqdm(total=self.settings.steps, initial=self.step, unit="step", disable=not progress)
+        held_out = {}
+        try:
+            with bar:
+                for step in self:
+                    if step.held_out:
+                        held_out = {"held-out bits/byte": f"{step.held_out.bits_per_byte:.3f}"}
+                    speed = f"{step.tokens_per_second:.0f}"
+                    bar.set_postfix(loss=f"{step.loss:.3f}", **{"tok/s": speed}, **held_out)
+                    bar.update()
+                    if on_step is not None:
+                        on_step(step)
+        except KeyboardInterrupt:
+            self.save()
+            raise
+        return self.held_out_score()
+
+    def held_out_score(self, max_windows: int | None = None) -> Score:
+        """The held-out text under the model as it is now, in windows without overlap."""
+        context, text = self.settings.context, self.corpus.held_out_text
+        return evaluate(self.model, self.tokenizer, text, context, context, max_windows=max_windows)
+
+    def _update(self) -> tuple[float, float]:
+        """One update: the loss before it (nats per token) and the gradient's norm."""
+        s = self.settings
+        bf16 = torch.autocast(self.device.type, torch.bfloat16, enabled=s.uses_bf16())
+        total = torch.zeros((), device=self.device)
+        for i in range(self.step * s.accumulate, (self.step + 1) * s.accumulate):
+            ids = self.batches[i].to(self.device)
+            with bf16:
+                loss = self.model(ids, labels=ids) / s.accumulate
+            loss.backward()
+            total += loss.detach()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), s.clip or math.inf)
+        self._stop_if_not_a_number(float(total), float(norm))
+        for group in self.optimizer.param_groups:
+            group["lr"] = s.rate_at(self.step + 1)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        return float(total), float(norm)
+
+    def _stop_if_not_a_number(self, loss: float, norm: float) -> None:
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise FloatingPointError(
+                f"At step {self.step + 1} the loss is {loss} and its gradient's norm {norm}, "
+                f"expected numbers: lower learning_rate ({self.settings.learning_rate:g}) or raise "
+                f"warmup ({self.settings.warmup}); the last checkpoint is from before that."
+            )
+
+    def _look_and_save(self, loss: float, norm: float) -> Step:
+        """Whatever is due after this step; the step's report."""
+        s, is_last = self.settings, self.step == self.settings.steps
+        look = is_last or (s.eval_every and self.step % s.eval_every == 0)
+        held_out = self.held_out_score(s.eval_windows) if look else None
+        tokens = self.step * s.tokens_per_step
+        speed = (self.step - self._since[0]) * s.tokens_per_step / (self.seconds - self._since[1])
+        step = Step(self.step, loss, s.rate_at(self.step), norm, tokens, speed, held_out)
+        if self.folder:
+            self.folder.log(self._line(step))
+            if held_out:
+                self._keep_if_best(held_out)
+            if is_last:
+                self.folder.save_model("last", self.model, self.tokenizer, self.about(held_out))
+            if is_last or (s.save_every and self.step % s.save_every == 0):
+                self.save()
+        return step
+
+    def _keep_if_best(self, held_out: Score) -> None:
+        self.looks.append({"step": self.step} | score_dict(held_out))
+        self.folder.log_looks(self.looks, self.about())
+        if held_out.bits_per_byte < self.best:
+            self.best = held_out.bits_per_byte
+            self.folder.save_model("best", self.model, self.tokenizer, self.about(held_out))
+
+    def _line(self, step: Step) -> dict:
+        return {
+            "step": step.step,
+            "loss": repr(step.loss),  # repr reads back to the same bits
+            "learning_rate": repr(step.learning_rate),
+            "gradient_norm": repr(step.gradient_norm),
+            "tokens": step.tokens,
+            "seconds": f"{self.seconds:.2f}",
+            "held_out_bits_per_byte": repr(step.held_out.bits_per_byte) if step.held_out else "",
+        }
+
+    def save(self) -> None:
+        """Write checkpoint.pt, whole or not at all: everything the next step depends on."""
+        if self.folder is None:
+            return
+        gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        self.folder.save_checkpoint(
+            {
+                "about": json.dumps(self.about() | {"source": self.corpus.source}),
+                "step": self.step,
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "random": [torch.get_rng_state(), *gpus],
+                "best": self.best,
+                "looks": json.dumps(self.looks),
+                "seconds": self.seconds,
+            }
+        )
+
+    def restore(self, state: dict) -> None:
+        """Inverse of `save`."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        cpu, *gpus = state["random"]
+        torch.set_rng_state(cpu)
+        if gpus and torch.cuda.device_count() == len(gpus):
+            torch.cuda.set_rng_state_all(gpus)
+        self.step, self.best, self.seconds = state["step"], state["best"], state["seconds"]
+        self.looks = json.loads(state["looks"])
+        self._since = (self.step, self.seconds)
+
+    def about(self, held_out: Score | None = None) -> dict:
+        """What model this is, from what text and settings: stored with everything written."""
+        corpus, text = self.corpus, self.corpus.held_out_text
+        about = {
+            "step": self.step,
+            "config": config_to_json(self.model.config),
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "settings": asdict(self.settings),
+            "corpus": {
+                "name": corpus.name,
+                "sha256": corpus.fingerprint,
+                "train_bytes": sum(len(d.text.encode()) for d in corpus.train),
+                "held_out_bytes": len(text.encode()),
+                "zlib_bits_per_byte": zlib_bits_per_byte(text),
+            },
+            "tokenizer_sha256": self.tokenizer.fingerprint,
+        }
+        return about | ({"held_out": score_dict(held_out)} if held_out else {})
+
+
+def score_dict(score: Score) -> dict:
+    """A Score as plain numbers, for JSON."""
+    return asdict(score) | {"loss": score.loss, "bits_per_byte": score.bits_per_byte}
+
+
+def resume(folder: str | Path, corpus: Corpus | None = None, steps: int | None = None) -> Trainer:
+    """The run in `folder`, ready to go on after its last whole checkpoint.
+
+    corpus   None: read again from where the run had it
+    steps    None: as many as planned; more: the learning rate follows the longer plan from here
+
+    Errors: FileNotFoundError without a run there; ValueError for a damaged checkpoint, another
+    corpus or another tokenizer than the run began with.
+    """
+    run = RunFolder(folder)
+    state = run.reopen()
+    about = json.loads(state["about"])
+    corpus = load_corpus(about["source"]) if corpus is None else corpus
+    tokenizer = Tokenizer.load(folder)
+    for what, here, there in (
+        ("corpus", corpus.fingerprint, about["corpus"]["sha256"]),
+        ("tokenizer", tokenizer.fingerprint, about["tokenizer_sha256"]),
+    ):
+        if here != there:
+            raise ValueError(
+                f"The {what} here has sha256 {here[:12]}, the run in {folder} began with "
+                f"{there[:12]} (another file, or another Python version?): go on with the same, "
+                f"or begin a new run from its weights, --from {run.path / 'best'}."
+            )
+    settings = TrainSettings.from_dict(about["settings"])
+    if steps is not None:
+        settings = replace(settings, steps=steps)
+    kind = MODELS[about["config"]["model_type"]]
+    model = kind(config_from_json(kind.config_class, about["config"]))
+    trainer = Trainer(model, tokenizer, corpus, settings, run)
+    trainer.restore(state)
+    return trainer
+
+
+def load_trained(folder: str | Path) -> tuple[nn.Module, Tokenizer]:
+    """Model (fp32) and tokenizer of a folder of weights, or of the best weights of a run's folder.
+
+    Errors: FileNotFoundError or ValueError, naming the file that is missing or damaged.
+    """
+    folder = weights_folder(folder)
+    return load_pretrained(folder, torch.float32), Tokenizer.load(folder)
