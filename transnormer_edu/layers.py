@@ -95,15 +95,16 @@ class GLA(nn.Module):
         return self.activation(q), self.activation(k), v, u
 
     def _attend(self, q, k, v, real, state, return_state):
+        rate = self.rate.to(q.device)  # moves only where a meta model is tried out
         if real is None or state is None:
-            out = lightning_attention(q, k, v, self.rate, state=state, return_state=return_state)
+            out = lightning_attention(q, k, v, rate, state=state, return_state=return_state)
             return out if return_state else (out, None)
         # Padding on the left would age the state that comes in. Attention is linear in the state,
         # so its share is added apart, aged by the real tokens alone.
-        out = lightning_attention(q, k, v, self.rate, return_state=return_state)
+        out = lightning_attention(q, k, v, rate, return_state=return_state)
         o, new = out if return_state else (out, None)
         age = real.cumsum(dim=1).to(state.dtype)
-        left = torch.exp(-self.rate.to(state.dtype)[:, None] * age[:, None])[..., None]
+        left = torch.exp(-rate.to(state.dtype)[:, None] * age[:, None])[..., None]
         o = o + ((left * q.to(state.dtype)) @ state).to(o.dtype)
         return o, new + left[:, :, -1:] * state if return_state else None
 

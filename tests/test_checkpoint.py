@@ -1,0 +1,233 @@
+"""Folders in the released format: in and out, and every way in which one can be broken."""
+
+import json
+import os
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.models import BOTH, linear, softmax, tokens
+from transnormer_edu import TransNormerConfig, TransNormerLLM
+from transnormer_edu.pretrained import load_pretrained
+
+GOLDEN = Path(__file__).parent / "data" / "released_small"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A fresh copy of the released-format folder, to be broken."""
+    return Path(shutil.copytree(GOLDEN, tmp_path / "model"))
+
+
+def change_config(folder, **fields):
+    path = folder / "config.json"
+    config = json.loads(path.read_text()) | fields
+    path.write_text(json.dumps({k: v for k, v in config.items() if v != "absent"}))
+
+
+def change_weights(folder, change):
+    tensors = torch.load(folder / "pytorch_model.bin", weights_only=True)
+    change(tensors)
+    torch.save(tensors, folder / "pytorch_model.bin")
+
+
+@pytest.mark.parametrize("build", BOTH.values(), ids=BOTH.keys())
+def test_saved_and_opened_again_it_is_the_same_model(build, tmp_path):
+    model = build(torch.float32)
+    model.save_pretrained(tmp_path / "saved")
+    again = load_pretrained(tmp_path / "saved")
+    assert type(again) is type(model) and again.config == model.config
+    assert torch.equal(again(tokens(2, 9)), model(tokens(2, 9)))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["saved"]  # nothing half-written beside it
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(lrpe_layers=(0, 1, 2), activation="1+elu"),
+        dict(lrpe_layers=(), glu_dim=-1, scale_embedding=False),
+        dict(gate=3, glu_activation="silu", norm="layernorm", decay="paper", hidden_dim=24),
+    ],
+)
+def test_every_choice_survives(changes, tmp_path):
+    model = linear(torch.float32, **changes)
+    model.save_pretrained(tmp_path)
+    again = TransNormerLLM.from_pretrained(tmp_path)
+    assert again.config == model.config
+    assert torch.equal(again(tokens(2, 9)), model(tokens(2, 9)))
+
+
+def test_the_released_names_are_read_and_written(folder, tmp_path):
+    model = TransNormerLLM.from_pretrained(folder)
+    model.save_pretrained(tmp_path / "ours")
+    theirs, ours = (
+        json.loads((f / "config.json").read_text()) for f in (GOLDEN, tmp_path / "ours")
+    )
+    for name in ("decoder_embed_dim", "decoder_layers", "decoder_attention_heads", "hidden_dim"):
+        assert ours[name] == theirs[name]
+    assert ours["linear_use_lrpe_list"] == theirs["linear_use_lrpe_list"] == [1, 0, 0]
+    released = torch.load(GOLDEN / "pytorch_model.bin", weights_only=True)
+    written = load_file(tmp_path / "ours" / "model.safetensors")
+    assert written.keys() == released.keys() - {"lm_head.weight"}
+    assert all(torch.equal(tensor, released[name]) for name, tensor in written.items())
+
+
+def test_glu_dim_minus_one_and_unscaled_embeddings(folder):
+    model = linear(torch.float32, glu_dim=18, scale_embedding=False)
+    model.save_pretrained(folder)
+    change_config(folder, glu_dim=-1)
+    assert TransNormerLLM.from_pretrained(folder).config.glu_dim == 18
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "bin"])
+def test_shards(folder, kind):
+    tensors = torch.load(folder / "pytorch_model.bin", weights_only=True)
+    (folder / "pytorch_model.bin").unlink()
+    name = "model" if kind == "safetensors" else "pytorch_model"
+    write = save_file if kind == "safetensors" else torch.save
+    where = {}
+    for i, half in enumerate((list(tensors)[:7], list(tensors)[7:])):
+        shard = f"{name}-{i}.{kind}"
+        write({n: tensors[n] for n in half}, folder / shard)
+        where |= dict.fromkeys(half, shard)
+    index = folder / f"{name}.{kind}.index.json"
+    index.write_text(json.dumps({"weight_map": where}))
+    ids = load_file(GOLDEN / "expected.safetensors")["input_ids"]
+    expected = TransNormerLLM.from_pretrained(GOLDEN)(ids)
+    assert torch.equal(TransNormerLLM.from_pretrained(folder)(ids), expected)
+    (folder / f"{name}-1.{kind}").unlink()
+    with pytest.raises(FileNotFoundError, match=f"names {name}-1.{kind}, which is not in"):
+        TransNormerLLM.from_pretrained(folder)
+
+
+def test_weights_keep_their_type_or_take_the_one_asked_for(folder):
+    change_weights(
+        folder, lambda tensors: tensors.update({n: t.half() for n, t in tensors.items()})
+    )
+    assert {p.dtype for p in TransNormerLLM.from_pretrained(folder).parameters()} == {torch.float16}
+    wide = TransNormerLLM.from_pretrained(folder, dtype=torch.float64)
+    assert {p.dtype for p in wide.parameters()} == {torch.float64}
+    assert all(p.requires_grad for p in wide.parameters())
+
+
+def test_the_head_may_be_absent_but_not_another(folder):
+    change_weights(folder, lambda tensors: tensors.pop("lm_head.weight"))
+    assert TransNormerLLM.from_pretrained(folder)
+    change_weights(folder, lambda t: t.update({"lm_head.weight": torch.zeros(151, 64)}))
+    with pytest.raises(ValueError, match="lm_head.weight differs from model.embed_tokens.weight"):
+        TransNormerLLM.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        (lambda t: t.pop("model.layers.1.channel_mixer.l1.weight"), r"l1.weight is missing"),
+        (lambda t: t.update(surplus=torch.ones(1)), "tensor surplus is not expected"),
+        (
+            lambda t: t.update({"model.layers.2.channel_mixer.l3.weight": torch.ones(64, 95)}),
+            r"l3.weight has shape \(64, 95\), expected \(64, 96\)",
+        ),
+        (
+            lambda t: t.update(
+                {"model.layers.2.channel_mixer.l3.weight": torch.ones(64, 96).int()}
+            ),
+            "l3.weight is torch.int32, expected floating point",
+        ),
+    ],
+)
+def test_wrong_tensors_are_named(folder, change, sentence):
+    change_weights(folder, change)
+    with pytest.raises(ValueError, match=sentence):
+        TransNormerLLM.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.safetensors"])
+@pytest.mark.parametrize("keep", [0, 7, 0.5, 0.999])
+def test_a_truncated_file_is_named(folder, name, keep):
+    if name == "model.safetensors":
+        linear(torch.float32).save_pretrained(folder)
+    path = folder / name
+    whole = path.read_bytes()
+    path.write_bytes(whole[: keep if isinstance(keep, int) else int(keep * len(whole))])
+    with pytest.raises(ValueError, match=f"{name} cannot be read as weights: it is truncated"):
+        TransNormerLLM.from_pretrained(folder)
+
+
+class Hostile:
+    def __reduce__(self):
+        return os.mkdir, ("executed",)
+
+
+def test_a_hostile_pickle_is_not_executed(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    torch.save({"a": Hostile()}, folder / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="pytorch_model.bin cannot be read as weights"):
+        TransNormerLLM.from_pretrained(folder)
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Hostile()))
+    with pytest.raises(ValueError, match="pytorch_model.bin cannot be read as weights"):
+        TransNormerLLM.from_pretrained(folder)
+    assert not (folder / "executed").exists()
+
+
+@pytest.mark.parametrize(
+    "fields, sentence",
+    [
+        (dict(decoder_layers="absent"), "lacks decoder_layers"),
+        (dict(vocab_size="absent", glu_dim="absent"), "lacks vocab_size, glu_dim"),
+        (dict(linear_act_fun="sillu"), "activation is 'sillu', expected one of"),
+        (dict(decoder_attention_heads=7), "7 heads do not divide hidden_dim 64"),
+        (dict(linear_use_lrpe_list=[1, 0]), "has 2 entries, expected one for each of 3 layers"),
+        (dict(bias=True), "says bias: true"),
+        (dict(decoder_embed_dim="64"), "dim is '64', expected a whole number"),
+    ],
+)
+@pytest.mark.bad_input
+def test_configs_that_cannot_work_are_named(folder, fields, sentence):
+    change_config(folder, **fields)
+    with pytest.raises(ValueError, match=sentence):
+        TransNormerLLM.from_pretrained(folder)
+
+
+def test_missing_and_damaged_files_are_named(folder, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no config.json in .*nowhere"):
+        TransNormerLLM.from_pretrained(tmp_path / "nowhere")
+    (folder / "pytorch_model.bin").unlink()
+    with pytest.raises(FileNotFoundError, match="no weights in"):
+        TransNormerLLM.from_pretrained(folder)
+    (folder / "config.json").write_text('{"vocab_size": 15')
+    with pytest.raises(ValueError, match="config.json is not whole JSON"):
+        TransNormerLLM.from_pretrained(folder)
+    change = {"model_type": "llama"}
+    (folder / "config.json").write_text(json.dumps(change))
+    with pytest.raises(ValueError, match="model_type is 'llama', expected one of transnormer"):
+        load_pretrained(folder)
+
+
+def test_a_failed_save_leaves_the_old_model(tmp_path, monkeypatch):
+    old = linear(torch.float32)
+    old.save_pretrained(tmp_path / "m")
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("transnormer_edu.checkpoint.save_file", full)
+    with pytest.raises(OSError, match="could not write the model to .*No space left"):
+        softmax(torch.float32).save_pretrained(tmp_path / "m")
+    assert torch.equal(load_pretrained(tmp_path / "m")(tokens(1, 4)), old(tokens(1, 4)))
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError, match="is a file; expected a folder"):
+        old.save_pretrained(tmp_path / "file")
+
+
+def test_config_defaults_are_the_released_ones(folder):
+    for name in ("hidden_dim", "linear_act_fun", "norm_type", "init_std", "no_scale_embedding"):
+        change_config(folder, **{name: "absent"})
+    change_config(folder, linear_use_lrpe_list="absent", eos_token_id=None)
+    assert TransNormerLLM.from_pretrained(folder).config == TransNormerConfig(
+        vocab_size=151, dim=64, layers=3, heads=4, glu_dim=96
+    )

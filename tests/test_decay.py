@@ -1,0 +1,72 @@
+"""Rates against the tables of the released code and of the paper, computed here by hand."""
+
+import math
+
+import pytest
+import torch
+
+from transnormer_edu.decay import (
+    decay_mask,
+    half_life,
+    no_rates,
+    paper_rates,
+    released_rates,
+    window,
+)
+
+
+def test_released_rates_of_eight_heads():
+    halves = torch.tensor([0.5**i for i in range(1, 9)])
+    torch.testing.assert_close(released_rates(8, 0, 24), halves * (1 + 1e-5))
+    torch.testing.assert_close(released_rates(8, 23, 24), halves * 1e-5)
+    torch.testing.assert_close(released_rates(8, 5, 24), halves * (1 - 5 / 23 + 1e-5))
+
+
+def test_windows_are_those_of_the_facts():
+    windows = window(released_rates(8, 0, 24))
+    assert [round(float(w)) for w in windows] == [2, 4, 8, 16, 32, 64, 128, 256]
+    printed = window(paper_rates(8, 0, 24))
+    torch.testing.assert_close(printed[[0, -1]], torch.tensor([1.0, 1 / 8]))
+
+
+@pytest.mark.parametrize("heads, power", [(20, 16), (40, 32), (3, 2), (12, 8), (1, 1), (6, 4)])
+def test_other_head_counts_borrow_every_second_slope(heads, power):
+    whole = [2 ** (-8 * (i + 1) / power) for i in range(power)]
+    borrowed = [2 ** (-8 * (i + 1) / (2 * power)) for i in range(0, 2 * power, 2)]
+    expected = torch.tensor((whole + borrowed)[:heads]) * (1 + 1e-5)
+    torch.testing.assert_close(released_rates(heads, 0, 4), expected)
+
+
+def test_one_layer_is_a_first_layer():
+    torch.testing.assert_close(released_rates(4, 0, 1), released_rates(4, 0, 9))
+
+
+def test_paper_rates():
+    rate = paper_rates(5, 3, 7)
+    expected = [8 * h / 5 * (1 - 3 / 7) for h in (1, 2, 3, 4, 5)]
+    torch.testing.assert_close(rate, torch.tensor(expected))
+    assert not torch.allclose(rate, released_rates(5, 3, 7))
+
+
+def test_half_life_halves():
+    rate = released_rates(4, 1, 3)
+    torch.testing.assert_close(torch.exp(-rate * half_life(rate)), torch.full((4,), 0.5))
+    torch.testing.assert_close(torch.exp(-rate * window(rate)), torch.full((4,), 1 / math.e))
+    assert half_life(no_rates(2, 0, 1)).isinf().all()
+
+
+def test_mask_is_lower_triangular_powers():
+    rate = torch.tensor([0.3, 0.0])
+    mask = decay_mask(rate, 4)
+    for t in range(4):
+        for s in range(4):
+            expected = torch.exp(-rate * (t - s)) if s <= t else torch.zeros(2)
+            torch.testing.assert_close(mask[:, t, s], expected)
+
+
+@pytest.mark.parametrize("schedule", [released_rates, paper_rates, no_rates])
+def test_bad_layers_and_heads_are_named(schedule):
+    with pytest.raises(ValueError, match="layer is 4 of 4 layers, expected 0 to 3"):
+        schedule(8, 4, 4)
+    with pytest.raises(ValueError, match="heads is 0"):
+        schedule(0, 0, 4)

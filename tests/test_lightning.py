@@ -1,0 +1,73 @@
+"""The one door: which way it takes, and that both ways agree."""
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from transnormer_edu import lightning
+from transnormer_edu.attention import linear_attention
+from transnormer_edu.lightning import lightning_attention
+
+LINUX_WITH_TRITON = pytest.mark.skipif(
+    not lightning.triton_installed(), reason="Triton is not installed here"
+)
+
+
+def operands():
+    draw = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 3, 37, d, generator=draw) for d in (16, 16, 24))
+    return q, k, v, torch.tensor([0.5, 0.0, 0.1])
+
+
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+def test_on_a_cpu_it_is_the_chunked_form(backend):
+    q, k, v, rate = operands()
+    state = torch.randn(2, 3, 16, 24, generator=torch.Generator().manual_seed(1))
+    o, last = lightning_attention(q, k, v, rate, state=state, return_state=True, backend=backend)
+    expected, end = linear_attention(q, k, v, rate, state=state, return_state=True)
+    assert torch.equal(o, expected) and torch.equal(last, end)
+
+
+def test_an_unknown_backend_is_named():
+    with pytest.raises(ValueError, match="backend is 'cuda', expected one of auto, triton, torch"):
+        lightning_attention(*operands(), backend="cuda")
+
+
+def test_without_triton_the_name_alone_fails(monkeypatch):
+    monkeypatch.setattr(lightning, "triton_installed", lambda: False)
+    with pytest.raises(ImportError, match="needs Triton"):
+        lightning_attention(*operands(), backend="triton")
+    assert lightning_attention(*operands()).isfinite().all()
+
+
+def test_the_fallback_says_so_once_at_debug_level(monkeypatch, caplog):
+    monkeypatch.setattr(lightning, "triton_installed", lambda: False)
+    lightning._triton_found.cache_clear()
+    with caplog.at_level(logging.DEBUG, logger=lightning.__name__):
+        assert not lightning._triton_found() and not lightning._triton_found()
+    lightning._triton_found.cache_clear()
+    assert [record.levelname for record in caplog.records] == ["DEBUG"]
+
+
+@LINUX_WITH_TRITON
+def test_the_kernel_in_the_interpreter_is_the_chunked_form():
+    code = (
+        "import torch; from tests.test_lightning import operands;"
+        "from transnormer_edu.lightning import lightning_attention as la;"
+        "a = la(*operands(), backend='triton'); b = la(*operands(), backend='torch');"
+        "assert (a - b).abs().max() < 1e-4, (a - b).abs().max(); print('agree')"
+    )
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "agree\n", done.stderr
