@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from .atomic import whole_file
+from transnormer_edu.atomic import whole_file
 
 LESSONS = "[0-9][0-9]_*.ipynb"
 FIRST = "00_start_here.ipynb"
@@ -122,7 +122,7 @@ def _need(*packages: str) -> None:
 
 
 def _build(paths: list[Path], root: Path) -> int:
-    from . import notebook_pages as pages
+    from transnormer_edu import notebook_pages as pages
 
     executed, html = root / "build" / "lessons", root / "build" / "pages"
     for folder in (executed, html):
@@ -154,7 +154,7 @@ def _store(run, stem: Path) -> None:
 
 
 def _timing(run, name: str) -> dict:
-    from . import notebook_pages as pages
+    from transnormer_edu import notebook_pages as pages
 
     return {
         "title": pages.title(run.notebook) or name,
@@ -175,7 +175,7 @@ def _execute_all(paths: list[Path]):
     """Execute one lesson after the other under one progress bar; yields (path, run)."""
     from nbformat import read
 
-    from .notebook_run import code_cells, execute
+    from transnormer_edu.notebook_run import code_cells, execute
 
     cells = {path: len(code_cells(read(path, as_version=4))) for path in paths}
     # disable=None: a bar on a terminal, only the line per lesson in a log
