@@ -84,7 +84,8 @@ def evaluate(
     tokenizer with more ids than the model knows.
     """
     stride = max(1, context // 2) if stride is None else stride
-    _check(model, tokenizer, text, context, stride)
+    _check(text, context, stride, batch_size, max_windows)
+    check_fit(model, tokenizer)
     row = torch.tensor([tokenizer.bos_id, *tokenizer.encode(text)])
     device = next(model.parameters()).device
     was_training = model.training
@@ -142,14 +143,16 @@ def _score(pairs, byte_counts) -> Score:
     return Score(nats, tokens, size)
 
 
-def _check(model, tokenizer, text, context, stride):
+def _check(text, context, stride, batch_size, max_windows):
     if not text:
         raise ValueError("The text to evaluate is empty: give at least one character.")
     if context < 2:
         raise ValueError(f"context is {context}, expected at least 2 tokens.")
     if not 1 <= stride <= context:
         raise ValueError(f"stride is {stride}, expected 1 to the context, {context}.")
-    check_fit(model, tokenizer)
+    for name, value in (("batch_size", batch_size), ("max_windows", max_windows)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} is {value}, expected at least 1 window.")
 
 
 def check_fit(model: nn.Module, tokenizer: Tokenizer) -> None:

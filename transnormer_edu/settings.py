@@ -101,8 +101,8 @@ class TrainSettings:
         usable = ["cpu", *([found.type] if found else [])]
         if device is None or device.type not in usable:
             raise ValueError(
-                f"device is {self.device!r}, expected auto or {' or '.join(usable)}: torch finds no "
-                f"other on this machine"
+                f"device is {self.device!r}, expected auto or {' or '.join(usable)}: torch "
+                f"finds no other on this machine"
             )
         return device
 
