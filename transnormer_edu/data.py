@@ -18,11 +18,8 @@ Two promises, without which a held-out loss means nothing:
 logged and stored with every weight file, since another Python version has other docstrings.
 """
 
-import ast
 import hashlib
 import re
-import sys
-import sysconfig
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator
@@ -32,9 +29,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from transnormer_edu.library_text import docstrings, pydoc_topics, standard_library
+
 HELD_OUT_SHARE = 0.1
 WINDOW = 8  # words; two texts that share most of their 8-word windows are copies
-NOT_TEXT_OF_A_MODULE = {"test", "tests", "idle_test", "_bundled", "pydoc_data", "encodings"}
 
 
 class Document(NamedTuple):
@@ -92,9 +90,11 @@ def load_corpus(source: str | Path = "english") -> Corpus:
     text, is empty or is too short to be divided; PermissionError for one that may not be read.
     """
     if source == "english":
-        return _split_by_module("english", [*_pydoc_topics(), *_standard_library(_docstrings)])
+        texts = [*pydoc_topics(), *standard_library(docstrings)]
+        return _split_by_module("english", map(Document._make, texts))
     if source == "source":
-        return _split_by_module("source", _standard_library(lambda text: text))
+        texts = standard_library(lambda source: source)
+        return _split_by_module("source", map(Document._make, texts))
     path = Path(source).expanduser().absolute()
     return replace(_read_user_text(path), source=str(path))
 
@@ -108,55 +108,6 @@ def zlib_bits_per_byte(text: str) -> float:
     if not data:
         raise ValueError("zlib_bits_per_byte got an empty text; give it at least one character.")
     return 8 * len(zlib.compress(data, 9)) / len(data)
-
-
-# ---------------------------------------------------------------- what every Python carries
-
-
-def _pydoc_topics() -> Iterator[Document]:
-    """The language reference behind `help("topics")`."""
-    try:
-        from pydoc_data.topics import topics
-    except ImportError:  # some slim Pythons leave it out; the docstrings alone still do
-        return
-    for name in sorted(topics):
-        yield Document(f"topic {name}", topics[name])
-
-
-def _standard_library(read) -> Iterator[Document]:
-    """One document per module of the standard library: `read(source)`, without importing any."""
-    root = Path(sysconfig.get_paths()["stdlib"])
-    files = [
-        path for path in sorted(root.rglob("*.py")) if _is_library_file(path.relative_to(root))
-    ]
-    if not files:
-        raise FileNotFoundError(
-            f"The standard library's source was expected as .py files in {root}, and there are "
-            f"none (a zipped or slim Python): give a text file of your own instead, --data PATH."
-        )
-    for path in files:
-        try:
-            text = read(path.read_text(encoding="utf-8"))
-        except (SyntaxError, UnicodeDecodeError):  # a few files are wrong on purpose
-            continue
-        yield Document(".".join(path.relative_to(root).with_suffix("").parts), text)
-
-
-def _is_library_file(path: Path) -> bool:
-    """Part of the library itself: not a test, a table, or something installed beside it."""
-    top = path.parts[0].removesuffix(".py")
-    return top in sys.stdlib_module_names and not NOT_TEXT_OF_A_MODULE & set(path.parts)
-
-
-def _docstrings(source: str) -> str:
-    """All docstrings of a module, in the order in which they stand there."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # old escapes in old modules are not our reader's concern
-        tree = ast.parse(source)
-    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    nodes = [node for node in ast.walk(tree) if isinstance(node, kinds)]
-    nodes.sort(key=lambda node: getattr(node, "lineno", 0))
-    return "\n\n".join(text for node in nodes if (text := ast.get_docstring(node)))
 
 
 # ---------------------------------------------------------------- the split, and no copies
@@ -291,16 +242,17 @@ def _border(text: str, i: int, pieces: int) -> int:
 
 def _drop_held_out_copies(name: str, train: list[Document], held_out: list[Document]) -> Corpus:
     """The user's training text stays as it is; only the examination loses what was seen before."""
-    seen = set()
+    size = sum(len(document.text) for document in (*train, *held_out))
+    if size < 200 or not train or not held_out:
+        raise ValueError(
+            f"{name} with {size} characters is too short to be divided into a training and a "
+            f"held-out part: give a longer text, at least some hundred words."
+        )
+    seen: set[bytes] = set()
     for document in train:
         for paragraph in re.split(r"\n\s*\n", document.text):
             seen |= _windows(paragraph)
     fresh = list(_without_copies(held_out, seen))
-    if not train or not held_out:
-        raise ValueError(
-            f"{name} is too short to be divided into a training and a held-out part: "
-            f"give a longer text, at least some hundred words."
-        )
     if fresh:
         return Corpus(name, tuple(train), tuple(fresh))
     note = (
