@@ -3,8 +3,10 @@
 import jaxtyping
 import pytest
 
+from tests import typechecker
+
 # Before anything imports the package: the hook rewrites modules while they are imported.
-jaxtyping.install_import_hook("transnormer_edu", "beartype.beartype")
+jaxtyping.install_import_hook("transnormer_edu", f"{typechecker.__name__}.check")
 
 
 @pytest.fixture(autouse=True)

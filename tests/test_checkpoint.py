@@ -193,7 +193,7 @@ def test_configs_that_cannot_work_are_named(folder, fields, sentence):
 
 
 def test_missing_and_damaged_files_are_named(folder, tmp_path):
-    with pytest.raises(FileNotFoundError, match="no config.json in .*nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"no config.json in .*nowhere"):
         TransNormerLLM.from_pretrained(tmp_path / "nowhere")
     (folder / "pytorch_model.bin").unlink()
     with pytest.raises(FileNotFoundError, match="no weights in"):
@@ -215,7 +215,7 @@ def test_a_failed_save_leaves_the_old_model(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("transnormer_edu.checkpoint.save_file", full)
-    with pytest.raises(OSError, match="could not write the model to .*No space left"):
+    with pytest.raises(OSError, match=r"could not write the model to .*No space left"):
         softmax(torch.float32).save_pretrained(tmp_path / "m")
     assert torch.equal(load_pretrained(tmp_path / "m")(tokens(1, 4)), old(tokens(1, 4)))
     assert [p.name for p in tmp_path.iterdir()] == ["m"]

@@ -154,9 +154,9 @@ def test_half_precision_follows_full():
         (dict(ids=torch.tensor([1, 2])), r"got ids \(2,\)"),
         (dict(ids=torch.ones(1, 4)), "expected whole numbers"),
         (dict(ids=torch.ones(1, 0).long()), r"got ids \(1, 0\)"),
-        (dict(labels=torch.tensor([[1, 2]])), r"got labels \(1, 2\) with ids \(2, 5\)"),
+        (dict(labels=torch.tensor([[1, 2]])), r"got labels \(1, 2\), ids \(2, 5\)"),
         (dict(labels=torch.full((2, 5), 40)), "label 40 is outside the vocabulary"),
-        (dict(attention_mask=torch.ones(2, 4)), r"got attention_mask \(2, 4\) with ids \(2, 5\)"),
+        (dict(attention_mask=torch.ones(2, 4)), r"got attention_mask \(2, 4\), ids \(2, 5\)"),
     ],
 )
 def test_bad_calls_are_named(model, call, sentence):
@@ -166,7 +166,7 @@ def test_bad_calls_are_named(model, call, sentence):
 
 def test_a_state_of_another_model_is_named(model):
     _, state = type(model)(model.config)(tokens(2, 5), return_state=True)
-    with pytest.raises(ValueError, match="3 layers and 2 rows.* was given 4 rows"):
+    with pytest.raises(ValueError, match=r"3 layers and 2 rows.* was given 4 rows"):
         model(tokens(4, 5), state=state)
     other = (
         linear(layers=2, lrpe_layers=()) if isinstance(model, Transformer) else softmax(layers=2)

@@ -109,8 +109,8 @@ def _chunked(q, k, v, rate, state, size):
     left = torch.exp(-rate[..., None, None] * (age + 1))
     fade = torch.exp(-rate[..., None, None] * age.flip(0))
     outputs = []
-    for q_c, k_c, v_c in zip(*(x.split(size, dim=2) for x in (q, k, v))):
-        q_c, k_c, v_c = (x.to(state.dtype) for x in (q_c, k_c, v_c))
+    for start in range(0, q.shape[2], size):
+        q_c, k_c, v_c = (x[:, :, start : start + size].to(state.dtype) for x in (q, k, v))
         m = q_c.shape[2]  # the last chunk may be shorter
         near = ((q_c @ k_c.transpose(-1, -2)) * mask[..., :m, :m]) @ v_c
         far = (left[..., :m, :] * q_c) @ state
@@ -152,13 +152,14 @@ def check_operands(
 def _check_rate(rate: Tensor, batch: int, heads: int) -> None:
     if tuple(rate.shape) not in {(heads,), (batch, heads)}:
         raise ValueError(
-            f"got rate {tuple(rate.shape)}; expected (h,) = ({heads},) or (b, h) = ({batch}, {heads})"
+            f"got rate {tuple(rate.shape)}; expected (h,) = ({heads},) or (b, h) = "
+            f"({batch}, {heads})"
         )
     if not rate.is_floating_point():
         raise TypeError(f"got rate of type {rate.dtype}; expected a floating type")
     # Reading values makes the host wait for a GPU, and cannot be traced: only on the CPU.
-    if rate.device.type == "cpu" and not torch.compiler.is_compiling():
-        if not bool((rate >= 0).all()):  # NaN fails this too
-            raise ValueError(
-                f"got rates {rate.tolist()}; expected none negative or NaN (lambda = exp(-rate) <= 1)"
-            )
+    readable = rate.device.type == "cpu" and not torch.compiler.is_compiling()
+    if readable and not bool((rate >= 0).all()):  # NaN fails this too
+        raise ValueError(
+            f"got rates {rate.tolist()}; expected none negative or NaN: lambda = exp(-rate) <= 1"
+        )

@@ -120,7 +120,7 @@ class LanguageModel(nn.Module):
         for name, other in (("labels", labels), ("attention_mask", attention_mask)):
             if other is not None and other.shape != ids.shape:
                 raise ValueError(
-                    f"got {name} {tuple(other.shape)} with ids {tuple(ids.shape)}; expected the same"
+                    f"got {name} {tuple(other.shape)}, ids {tuple(ids.shape)}; expected one shape"
                 )
         if state is not None:
             self._check_state(ids, state)

@@ -1,0 +1,92 @@
+"""The command: what it prints, how it refuses, and that its parts fit together."""
+
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from transnormer_edu.cli import app
+
+
+@pytest.fixture
+def run(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    runner = CliRunner()
+
+    def call(*arguments, status=0):
+        result = runner.invoke(app, [str(a) for a in arguments])
+        assert result.exit_code == status, result.output
+        return result.output
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("command", "word"),
+    [
+        ("doctor", "how to mend it"),
+        ("course", "pages"),
+        ("lab", "JupyterLab"),
+        ("train", "--learning-rate"),
+        ("eval", "bits per byte"),
+        ("generate", "--temperature"),
+        ("info", "FLOPs"),
+        ("bench", "attention"),
+    ],
+)
+def test_help_says_what_a_command_does(run, command, word):
+    assert word in run(command, "--help")
+    assert command in run("--help")
+
+
+def test_info_of_a_preset_and_of_a_folder(run, tmp_path):
+    from tests.models import linear
+
+    assert "398,984,192" in run("info", "385m")
+    model = linear()
+    model.save_pretrained(tmp_path)
+    assert f"{sum(p.numel() for p in model.parameters()):,}" in run("info", tmp_path)
+    assert "no preset '2b'; there are 385m" in run("info", "2b", status=1)
+
+
+def test_train_go_on_eval_generate(run, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("".join(f"The number {i} is followed by {i + 1}.\n\n" for i in range(900)))
+    folder = tmp_path / "run"
+    sizes = ["--dim", 16, "--layers", 2, "--heads", 2, "--glu-dim", 20, "--vocab-size", 300]
+    small = ["--batch-size", 2, "--context", 16, "--device", "cpu", "--steps", 6]
+    first = run("train", "--data", text, "--out", folder, *sizes, *small)
+    assert re.search(r"held out: loss \d", first)
+    assert "already holds a training run" in run(
+        "train", "--data", text, "--out", folder, *sizes, *small, status=1
+    )
+    assert "held out" in run("train", "--from", folder, "--steps", 8)
+    assert "--clip cannot change in a run" in run("train", "--from", folder, "--clip", 2, status=1)
+    other = tmp_path / "other"
+    assert "held out" in run(
+        "train", "--from", folder / "best", "--data", text, "--out", other, *small
+    )
+    assert re.search(r"loss \d.*bits per byte", run("eval", folder, text))
+    written = run("generate", "The number", "--model", folder, "--max-new-tokens", 9, "--seed", 1)
+    assert written.startswith("The number")
+    assert written == run(
+        "generate", "The number", "--model", folder, "--max-new-tokens", 9, "--seed", 1
+    )
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["train", "--steps", "0"], "steps is 0, expected a whole number of 1 or more"),
+        (["train", "--data", "/no/such/file"], "There is no file /no/such/file"),
+        (["train", "--heads", "5"], "5 heads do not divide hidden_dim 192"),
+        (["train", "--vocab-size", "12"], "vocab_size is 12, expected at least 259"),
+        (["eval", "/no/weights", __file__], "no config.json in /no/weights"),
+        (["generate", "--model", "/no/weights"], "no config.json in /no/weights"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(run, arguments, sentence):
+    output = run(*arguments, status=1)
+    assert sentence in output
+    assert "Traceback" not in output

@@ -1,0 +1,266 @@
+"""The command `transnormer-edu`. Each command only reads its options and calls the package.
+
+Heavy modules are imported inside the commands, so that --help answers at once.
+"""
+
+import functools
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="TransNormerLLM on your own machine: the course, and a model you train and use.",
+)
+bench = typer.Typer(no_args_is_help=True, help="Measure speed on this machine.")
+app.add_typer(bench, name="bench")
+
+
+class Kind(StrEnum):
+    """The two models that `train` makes."""
+
+    linear = "linear"
+    softmax = "softmax"
+
+
+def says_what_is_wrong(command):
+    """Turn an expected error into its one sentence and exit status 1, without a traceback."""
+
+    @functools.wraps(command)
+    def wrapped(*args, **kwargs):
+        try:
+            return command(*args, **kwargs)
+        except (ValueError, OSError, ImportError, FloatingPointError) as error:
+            typer.echo(f"transnormer-edu: {error}", err=True)
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            typer.echo("\nstopped", err=True)
+            raise typer.Exit(130) from None
+
+    return wrapped
+
+
+@app.command()
+@says_what_is_wrong
+def doctor():
+    """What is installed, what works, what does not and how to mend it."""
+    from transnormer_edu.doctor import checks
+
+    found = checks()
+    for check in found:
+        typer.echo(f"{'ok  ' if check.ok else 'look'}  {check.name:20} {check.what}")
+        if not check.ok:
+            typer.echo(f"{'':26} {check.mend}")
+    if not all(check.ok for check in found):
+        raise typer.Exit(1)
+
+
+@app.command()
+@says_what_is_wrong
+def course(
+    lessons: Annotated[
+        list[str] | None, typer.Argument(help="Only these, by number: 00 11. All by default.")
+    ] = None,
+):
+    """Run the lessons with a progress bar and write them as pages under build/."""
+    from transnormer_edu.course import build_course
+
+    raise typer.Exit(build_course(lessons or None))
+
+
+@app.command()
+@says_what_is_wrong
+def lab():
+    """Open JupyterLab on the first lesson."""
+    from transnormer_edu.course import open_lab
+
+    raise typer.Exit(open_lab())
+
+
+@app.command()
+@says_what_is_wrong
+def train(
+    data: Annotated[
+        str, typer.Option(help="english, source (both from your Python), or a text file or folder.")
+    ] = "english",
+    out: Annotated[
+        Path, typer.Option(help="Folder of the run: log, checkpoint, best and last weights.")
+    ] = Path("runs/small"),
+    from_: Annotated[
+        Path | None,
+        typer.Option("--from", help="Go on: a run (to its end, or to --steps), or weights."),
+    ] = None,
+    kind: Annotated[Kind, typer.Option(help="TransNormerLLM, or its softmax twin.")] = Kind.linear,
+    dim: Annotated[int, typer.Option(help="Width.")] = 192,
+    layers: Annotated[int, typer.Option(help="Blocks.")] = 4,
+    heads: Annotated[int, typer.Option(help="Heads per block.")] = 4,
+    glu_dim: Annotated[int, typer.Option(help="Width inside the channel mixer.")] = 384,
+    vocab_size: Annotated[
+        int, typer.Option(help="Tokens of the BPE trained on the data; 259: single bytes.")
+    ] = 2048,
+    steps: Annotated[int | None, typer.Option(help="Updates of the weights.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Windows in one forward pass.")] = None,
+    context: Annotated[int | None, typer.Option(help="Tokens in a window.")] = None,
+    accumulate: Annotated[int | None, typer.Option(help="Forward passes per update.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="At its highest.")] = None,
+    warmup: Annotated[int | None, typer.Option(help="Steps to get there.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Of the layers' matrices.")] = None,
+    clip: Annotated[float | None, typer.Option(help="Largest gradient norm; 0: none.")] = None,
+    eval_every: Annotated[int | None, typer.Option(help="Steps between held-out scores.")] = None,
+    save_every: Annotated[int | None, typer.Option(help="Steps between checkpoints.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights and data order.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
+    prompt: Annotated[str, typer.Option(help="Start of the sample shown at the end.")] = "The",
+):
+    """Train a small model on English that your Python carries: some minutes on a laptop's CPU.
+
+    Without --from a new run begins in --out. A stopped or killed run goes on with --from and its
+    folder, to the same losses as without the stop.
+    """
+    given = {
+        "steps": steps, "batch_size": batch_size, "context": context, "accumulate": accumulate,
+        "learning_rate": learning_rate, "warmup": warmup, "weight_decay": weight_decay,
+        "clip": clip, "eval_every": eval_every, "save_every": save_every, "seed": seed,
+        "precision": precision, "device": device,
+    }  # fmt: skip
+    settings = {name: value for name, value in given.items() if value is not None}
+    sizes = {"dim": dim, "layers": layers, "heads": heads, "glu_dim": glu_dim}
+    trainer = _trainer(data, out, from_, kind, sizes, vocab_size, settings)
+    typer.echo(trainer.corpus.describe())
+    score = trainer.run()
+    typer.echo(f"held out: {score}")
+    typer.echo(f"written to {trainer.folder.path}: best/ and last/ hold the weights\n")
+    typer.echo(_sample(trainer.model, trainer.tokenizer, prompt))
+
+
+@app.command("eval")
+@says_what_is_wrong
+def evaluate(
+    folder: Annotated[Path, typer.Argument(help="Weights, or a run.")],
+    file: Annotated[Path, typer.Argument(help="A text file of yours.")],
+    context: Annotated[int, typer.Option(help="Tokens a window reads.")] = 256,
+    carry_state: Annotated[
+        bool, typer.Option(help="Read the text in one go, the state carried on.")
+    ] = False,
+):
+    """Loss, perplexity and bits per byte of a model on your own text."""
+    from transnormer_edu.data import read_text_file, zlib_bits_per_byte
+    from transnormer_edu.evaluate import evaluate
+    from transnormer_edu.train import load_trained
+
+    text = read_text_file(file)
+    model, tokenizer = load_trained(folder)
+    typer.echo(evaluate(model, tokenizer, text, context, carry_state=carry_state))
+    typer.echo(f"zlib -9 needs {zlib_bits_per_byte(text):.3f} bits per byte")
+
+
+@app.command()
+@says_what_is_wrong
+def generate(
+    prompt: Annotated[str, typer.Argument(help="The text to go on from.")] = "The",
+    model: Annotated[
+        Path | None, typer.Option(help="Weights or a run; by default the course's own small model.")
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="At most so many tokens.")] = 120,
+    temperature: Annotated[float, typer.Option(help="0: always the likeliest token.")] = 0.8,
+    top_k: Annotated[int | None, typer.Option(help="Draw from the k likeliest.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Draw from this share of the mass.")] = 0.95,
+    seed: Annotated[int | None, typer.Option(help="The same seed, the same text.")] = None,
+):
+    """Let a model write; the text appears as it is written."""
+    from transnormer_edu.train import load_trained
+    from transnormer_edu.weights import small_model_folder
+    from transnormer_edu.write import write_text
+
+    network, tokenizer = load_trained(model or small_model_folder())
+    typer.echo(prompt, nl=False)
+    for piece in write_text(
+        network, tokenizer, prompt, max_new_tokens,
+        temperature=temperature, top_k=top_k, top_p=top_p, seed=seed,
+    ):  # fmt: skip
+        typer.echo(piece, nl=False)
+    typer.echo()
+
+
+@app.command()
+@says_what_is_wrong
+def info(
+    preset: Annotated[str, typer.Argument(help="385m 1b 3b 7b 13b 15b 65b 175b, or a folder.")],
+):
+    """Shapes, parameters, memory and FLOPs of a published size, or of a folder's model."""
+    from transnormer_edu.checkpoint import config_from_json, read_config
+    from transnormer_edu.config import TransNormerConfig
+    from transnormer_edu.info import describe
+
+    if Path(preset).is_dir():
+        config = config_from_json(TransNormerConfig, read_config(preset), f"{preset}/config.json")
+    else:
+        config = TransNormerConfig.preset(preset)
+    typer.echo(describe(config))
+
+
+@bench.command("attention")
+@says_what_is_wrong
+def bench_attention():
+    """The chunked form beside PyTorch's softmax attention, over length, on the CPU."""
+    from transnormer_edu.bench import attention_speed, table
+
+    for line in table(attention_speed()):
+        typer.echo(line)
+
+
+def _trainer(data, out, from_, kind, sizes, vocab_size, settings):
+    """A trainer for a new run, for one to go on with, or for a new run from given weights."""
+    import torch
+
+    from transnormer_edu.data import load_corpus
+    from transnormer_edu.run_folder import is_run
+    from transnormer_edu.settings import TrainSettings
+    from transnormer_edu.tokenizer import Tokenizer
+    from transnormer_edu.train import Trainer, load_trained, resume
+
+    if from_ is not None and is_run(from_):
+        fixed = sorted(settings.keys() - {"steps"})
+        if fixed:
+            raise ValueError(
+                f"--{fixed[0].replace('_', '-')} cannot change in a run that goes on; leave it, or "
+                f"begin a new run from its weights: --from {from_ / 'best'}"
+            )
+        return resume(from_, steps=settings.get("steps"))
+    chosen = TrainSettings.from_dict(settings)
+    corpus = load_corpus(data)
+    torch.manual_seed(chosen.seed)
+    if from_ is not None:
+        model, tokenizer = load_trained(from_)
+    else:
+        texts = (document.text for document in corpus.train)
+        tokenizer = (
+            Tokenizer.of_bytes() if vocab_size == 259 else Tokenizer.train(texts, vocab_size)
+        )
+        model = _new_model(kind, vocab_size=tokenizer.vocab_size, **sizes)
+    return Trainer(model, tokenizer, corpus, chosen, out)
+
+
+def _new_model(kind: Kind, **sizes):
+    from transnormer_edu.config import TransNormerConfig
+    from transnormer_edu.model import TransNormerLLM
+    from transnormer_edu.transformer import Transformer, TransformerConfig
+
+    if kind == Kind.softmax:
+        return Transformer(TransformerConfig(**sizes))
+    return TransNormerLLM(TransNormerConfig(**sizes))
+
+
+def _sample(model, tokenizer, prompt: str) -> str:
+    from transnormer_edu.write import write_text
+
+    return prompt + "".join(write_text(model, tokenizer, prompt, 80, temperature=0.8, seed=0))
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,128 @@
+"""What a model weighs and costs, counted before it is built: shapes, parameters, memory, FLOPs.
+
+The model is made on the meta device, where tensors have shapes and no memory, so that 175 billion
+parameters are counted in a second.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from transnormer_edu.config import TransNormerConfig
+from transnormer_edu.layers import GLA
+from transnormer_edu.model import TransNormerLLM
+
+# Mixed precision: fp32 weights, gradients and AdamW's two moments.
+TRAINING_BYTES = 4 + 4 + 4 + 4
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Counts of one model.
+
+    parameters     all, the tied head counted once
+    embedding      of these, in the embedding
+    shapes         of every parameter, by its name in the released format
+    state_numbers  float32 numbers remembered for one text, of whatever length
+    flops          to read one token, forward: a multiplication and an addition are two
+    """
+
+    parameters: int
+    embedding: int
+    shapes: dict[str, tuple[int, ...]]
+    state_numbers: int
+    flops: int
+
+    @property
+    def training_flops(self) -> int:
+        """Forward, and twice as much backward."""
+        return 3 * self.flops
+
+    def weight_bytes(self, bytes_each: int) -> int:
+        """Memory of the weights: 2 bytes each in bf16, 4 in fp32."""
+        return bytes_each * self.parameters
+
+    @property
+    def training_bytes(self) -> int:
+        """Weights, gradients and AdamW's moments in fp32; activations come on top."""
+        return TRAINING_BYTES * self.parameters
+
+    @property
+    def state_bytes(self) -> int:
+        """Memory of the state of one text, in fp32."""
+        return 4 * self.state_numbers
+
+
+def summarise(config: TransNormerConfig) -> Summary:
+    """Count the model of `config`.
+
+    FLOPs per token: 2 for each weight of a matrix (the head among them), and in each layer
+    2 dk dv per head to add k v^T to the state and 2 dk dv to read it with q.
+    """
+    with torch.device("meta"):
+        model = TransNormerLLM(config)
+    matrices = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Linear))
+    head = config.vocab_size * config.dim
+    states = sum(_state_numbers(config, m) for m in model.modules() if isinstance(m, GLA))
+    return Summary(
+        parameters=sum(p.numel() for p in model.parameters()),
+        embedding=head,
+        shapes={name: tuple(p.shape) for name, p in model.named_parameters()},
+        state_numbers=states,
+        flops=2 * (matrices + head) + 4 * states,
+    )
+
+
+def _state_numbers(config: TransNormerConfig, layer: GLA) -> int:
+    doubled = 2 if hasattr(layer, "lrpe") else 1  # LRPE makes two features of one in q and k
+    return config.heads * doubled * config.head_dim * config.head_dim
+
+
+def describe(config: TransNormerConfig) -> str:
+    """The summary as a page of text; layers of equal shapes are listed once."""
+    summary = summarise(config)
+    lines = [
+        f"parameters      {summary.parameters:,}  ({summary.embedding:,} in the embedding)",
+        f"weights         {_size(summary.weight_bytes(2))} in bf16, "
+        f"{_size(summary.weight_bytes(4))} in fp32",
+        f"training        {_size(summary.training_bytes)} of weights, gradients and AdamW in fp32; "
+        "activations come on top",
+        f"state           {_size(summary.state_bytes)} a text in fp32, however long it is",
+        f"compute         {_count(summary.flops)}FLOP a token forward, "
+        f"{_count(summary.training_flops)}FLOP in training",
+        "",
+        "shapes",
+    ]
+    return "\n".join(lines + [f"  {name:50} {shape}" for name, shape in _folded(summary.shapes)])
+
+
+def _folded(shapes: dict[str, tuple[int, ...]]) -> list[tuple[str, str]]:
+    """Parameters by name, with the layers that have the same one folded into [first-last]."""
+    rows: dict[tuple[str, tuple], list[int]] = {}
+    for name, shape in shapes.items():
+        _, found, rest = name.partition("model.layers.")
+        number, _, end = rest.partition(".")
+        key = (f"model.layers.{{}}.{end}" if found else name, shape)
+        rows.setdefault(key, []).append(int(number) if found else -1)
+    return [(name.format(_range(numbers)), str(shape)) for (name, shape), numbers in rows.items()]
+
+
+def _range(numbers: list[int]) -> str:
+    return str(numbers[0]) if len(numbers) == 1 else f"[{numbers[0]}-{numbers[-1]}]"
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def _count(count: float) -> str:
+    for unit in ("", "k", "M", "G"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} T"
