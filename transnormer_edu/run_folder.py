@@ -24,7 +24,7 @@ from pathlib import Path
 
 import tokenizers
 import torch
-from safetensors import torch as safetensors
+from safetensors import safe_open
 from torch import nn
 
 from transnormer_edu.atomic import PART, replace_folder, room_or_a_sentence, whole_file, write_text
@@ -141,10 +141,7 @@ def save_model(folder: Path, model: nn.Module, tokenizer, about: dict) -> None:
     """Released format, tokenizer and model card, with `about` inside the weight file."""
     try:
         model.save_pretrained(folder)
-        notes = {key: v if isinstance(v, str) else json.dumps(v) for key, v in about.items()}
-        data = safetensors.save(
-            safetensors.load_file(folder / WEIGHTS), metadata={"format": "pt"} | notes
-        )
+        data = add_notes((folder / WEIGHTS).read_bytes(), about)
         with whole_file(folder / WEIGHTS) as file:
             file.write(data)
         tokenizer.save(folder)
@@ -152,6 +149,31 @@ def save_model(folder: Path, model: nn.Module, tokenizer, about: dict) -> None:
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def add_notes(data: bytes, about: dict) -> bytes:
+    """The bytes of a safetensors file with `about` in its metadata, which holds strings alone.
+
+    Such a file is 8 bytes of length, a JSON header of that length, and the numbers. The header is
+    written in order: the same weights and notes are the same bytes.
+    """
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    notes = {key: v if isinstance(v, str) else json.dumps(v) for key, v in about.items()}
+    header["__metadata__"] = {"format": "pt"} | notes
+    text = json.dumps(header, sort_keys=True).encode()
+    text += b" " * (-len(text) % 8)  # the numbers begin at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
+
+
+def read_notes(folder: str | Path) -> dict:
+    """What `save_model` stored inside the weight file of `folder`; {} for another's weights."""
+    with safe_open(weights_folder(folder) / WEIGHTS, "pt") as file:
+        notes = file.metadata() or {}
+    if "corpus" not in notes:
+        return {}
+    plain = ("format", "tokenizer_sha256")
+    return {key: v if key in plain else json.loads(v) for key, v in notes.items()}
 
 
 def machine() -> dict:

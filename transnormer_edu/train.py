@@ -27,10 +27,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from jaxtyping import Int64
-from torch import Tensor, nn
+from torch import nn
 from tqdm.auto import tqdm
 
+from transnormer_edu.batches import Batches
 from transnormer_edu.checkpoint import config_from_json, config_to_json
 from transnormer_edu.data import Corpus, load_corpus, zlib_bits_per_byte
 from transnormer_edu.evaluate import Score, check_fit, evaluate
@@ -60,44 +60,6 @@ class Step:
     tokens: int
     tokens_per_second: float
     held_out: Score | None = None
-
-
-class Batches:
-    """Batch number i of a row of tokens, for any i, with nothing to remember between them.
-
-    An epoch turns the row like a ring by a random amount, cuts it into windows of `context` tokens
-    and reads each of them once, in random order. Both are drawn from the seed and the number of the
-    epoch. (Without the turn, the same tokens would stand at the start of a window for ever.)
-    """
-
-    def __init__(self, row: Int64[Tensor, "n"], context: int, batch_size: int, seed: int):
-        if len(row) < batch_size * context:
-            raise ValueError(
-                f"The training part has {len(row)} tokens and one batch needs {batch_size} x "
-                f"{context} = {batch_size * context}: give a longer text, or lower batch_size or "
-                f"context."
-            )
-        self.row, self.context, self.batch_size, self.seed = row, context, batch_size, seed
-        self.windows = len(row) // context
-        self._number, self._epoch = -1, row.new_empty(0, context)
-
-    def __getitem__(self, i: int) -> Int64[Tensor, "b n"]:
-        """Windows i * b .. i * b + b - 1 of all epochs, one after the other."""
-        epoch, first = divmod(i * self.batch_size, self.windows)
-        batch = self._shuffled(epoch)[first : first + self.batch_size]
-        missing = self.batch_size - len(batch)
-        if missing == 0:
-            return batch
-        return torch.cat([batch, self._shuffled(epoch + 1)[:missing]])
-
-    def _shuffled(self, epoch: int) -> Int64[Tensor, "w n"]:
-        if self._number != epoch:
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-            ring = self.row.roll(int(torch.randint(len(self.row), (), generator=generator)))
-            windows = ring[: self.windows * self.context].view(self.windows, self.context)
-            self._epoch = windows[torch.randperm(self.windows, generator=generator)]
-            self._number = epoch
-        return self._epoch
 
 
 def make_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
