@@ -1,0 +1,14 @@
+"""Triton kernels of TransNormerLLM. They know tensors and rates, nothing of the model."""
+
+from .decode import decode_step
+from .lightning import lightning_attention
+from .lightning_v1 import lightning_attention_v1
+from .srmsnorm import srmsnorm, srmsnorm_gate
+
+__all__ = [
+    "decode_step",
+    "lightning_attention",
+    "lightning_attention_v1",
+    "srmsnorm",
+    "srmsnorm_gate",
+]

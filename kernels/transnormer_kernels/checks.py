@@ -1,0 +1,96 @@
+"""What is refused before any launch, and with which sentence."""
+
+import os
+
+import torch
+
+DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+
+
+def require(ok, error, sentence):
+    if not ok:
+        raise error(sentence)
+
+
+def interpreted():
+    """Whether Triton runs in its interpreter, on the CPU. It decides so when it is imported."""
+    return os.environ.get("TRITON_INTERPRET", "0") == "1"
+
+
+def check_launch(x):
+    """Triton launches on a GPU, or on a CPU in its interpreter."""
+    require(
+        x.is_cuda or interpreted(), RuntimeError,
+        f"transnormer_kernels: the tensors are on {x.device}, and Triton needs a GPU; move them to "
+        "'cuda', or set TRITON_INTERPRET=1 before Triton is imported to run slowly on a CPU.",
+    )  # fmt: skip
+
+
+def check_tensor(name, x, shape, dtypes, device):
+    """x is a tensor of this shape (None: any size), one of these dtypes, on this device."""
+    require(
+        isinstance(x, torch.Tensor), TypeError, f"{name} is a {type(x).__name__}; pass a tensor."
+    )
+    fits = x.ndim == len(shape) and all(w is None or w == s for w, s in zip(shape, x.shape))
+    wanted = ", ".join("any" if w is None else str(w) for w in shape)
+    require(fits, ValueError, f"{name} has shape {tuple(x.shape)}; ({wanted}) was expected.")
+    names = " or ".join(str(d) for d in dtypes)
+    require(x.dtype in dtypes, TypeError, f"{name} is {x.dtype}; it must be {names}: convert it.")
+    require(
+        x.device == device, ValueError, f"{name} is on {x.device}, q on {device}; move it there."
+    )
+
+
+def check_rate(rate, b, h, device):
+    """rate (h,) or (b, h), floating, ≥ 0 and fixed. On a GPU its values are not read: that would wait."""
+    require(
+        isinstance(rate, torch.Tensor),
+        TypeError,
+        f"rate is a {type(rate).__name__}; pass a tensor.",
+    )
+    require(
+        tuple(rate.shape) in ((h,), (b, h)), ValueError,
+        f"rate has shape {tuple(rate.shape)}; ({h},) or ({b}, {h}) was expected, one rate per head.",
+    )  # fmt: skip
+    require(
+        rate.dtype.is_floating_point, TypeError,
+        f"rate is {rate.dtype}; it must be floating: the natural-log rate -log λ.",
+    )  # fmt: skip
+    require(
+        rate.device == device,
+        ValueError,
+        f"rate is on {rate.device}, q on {device}; move it there.",
+    )
+    require(
+        not rate.requires_grad, ValueError,
+        "rate requires a gradient, but the decay is fixed here, not learned; pass rate.detach().",
+    )  # fmt: skip
+    if (
+        type(rate) is torch.Tensor
+        and rate.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+    ):
+        ok = bool(((rate >= 0) & rate.isfinite()).all())
+        require(
+            ok,
+            ValueError,
+            f"rate lies in {rate.min():g}…{rate.max():g}; finite rates ≥ 0 were expected.",
+        )
+
+
+def check_operator(q, k, v, rate, state=None):
+    """The signature shared by all forms: q, k (b, h, n, dk), v (b, h, n, dv), rate, state."""
+    require(isinstance(q, torch.Tensor), TypeError, f"q is a {type(q).__name__}; pass a tensor.")
+    require(
+        q.ndim == 4 and q.numel() > 0, ValueError,
+        f"q has shape {tuple(q.shape)}; (b, h, n, dk) with every size at least 1 was expected.",
+    )  # fmt: skip
+    b, h, n, dk = q.shape
+    check_tensor("q", q, (b, h, n, dk), DTYPES, q.device)
+    check_tensor("k", k, (b, h, n, dk), (q.dtype,), q.device)
+    check_tensor("v", v, (b, h, n, None), (q.dtype,), q.device)
+    for name, size in (("dk", dk), ("dv", v.shape[-1])):
+        require(16 <= size <= 256, ValueError, f"{name} is {size}; the kernels serve 16 to 256.")
+    check_rate(rate, b, h, q.device)
+    if state is not None:
+        check_tensor("state", state, (b, h, dk, v.shape[-1]), (torch.float32,), q.device)

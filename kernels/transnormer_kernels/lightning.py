@@ -1,0 +1,219 @@
+"""Lightning Attention: the operator on PyTorch tensors, built from the kernels in scan.py."""
+
+import torch
+import triton
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+from . import plan
+from .checks import check_launch, check_operator
+from .scan import join_states_kernel, scan_back_kernel, scan_kernel, segment_state_kernel
+
+
+def lightning_attention(q, k, v, rate, state=None, return_state=False):
+    """Causal linear attention with decay: o_t = Σ_{s≤t} exp(-rate (t-s)) (q_t·k_s) v_s.
+
+    With a state S (what earlier tokens left behind) o_t gains exp(-rate (t+1)) q_t S, t = 0, 1, …
+    The final state is S_n = exp(-rate n) S + Σ_s exp(-rate (n-1-s)) k_sᵀ v_s: handing it to the
+    next call continues the sequence. Time O(n), memory O(1) beside the result (arXiv 2401.04658).
+
+    Args:
+        q, k: (b, h, n, dk), float16, bfloat16 or float32, any strides; dk from 16 to 256.
+        v: (b, h, n, dv), of the same dtype; dv from 16 to 256.
+        rate: (h,) or (b, h), natural-log decay rate per token, ≥ 0; it takes no gradient.
+        state: (b, h, dk, dv), float32, or None for zeros.
+        return_state: whether to return the final state as well.
+
+    Returns:
+        o (b, h, n, dv) in v's dtype and memory order, or (o, final state (b, h, dk, dv) float32).
+        Differentiable in q, k, v and state. The same inputs give the same bits on the same GPU.
+
+    Under autocast q, k and v are brought to autocast's dtype, as its own operators do.
+
+    Raises:
+        TypeError, ValueError: what does not fit, with its numbers, before any launch.
+        RuntimeError: tensors on a CPU while Triton does not run in its interpreter.
+    """
+    if torch.is_autocast_enabled(getattr(getattr(q, "device", None), "type", "cpu")):
+        dtype = torch.get_autocast_dtype(q.device.type)
+        q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
+    check_operator(q, k, v, rate, state)
+    check_launch(q)
+    o, final_state, _ = torch.ops.transnormer.lightning_attention(
+        q, k, v, rate, state, return_state
+    )
+    return (o, final_state) if return_state else o
+
+
+# ------------------------------------------------------------------------------------- launches
+
+
+def tma_ready(*tensors):
+    """Whether the copy engine can address these: Hopper or later, 16-byte strides, unit last one."""
+    if tensors[0].is_cuda and torch.cuda.get_device_capability(tensors[0].device)[0] < 9:
+        return False
+    for x in tensors:
+        steps = [s * x.element_size() for s in x.stride()[:-1]]
+        if x.stride(-1) != 1 or x.data_ptr() % 16 or any(s <= 0 or s % 16 for s in steps):
+            return False
+    return True
+
+
+def described(use_tma, rows, *pairs):
+    """(tensor, columns) pairs as descriptors of (rows, columns) tiles, or the tensors as they are."""
+    if not use_tma:
+        return [x for x, _ in pairs]
+    return [TensorDescriptor(x, [*x.shape], [*x.stride()], [1, 1, rows, c]) for x, c in pairs]
+
+
+def strides(x, dims):
+    return x.stride() if x is not None else (0,) * dims
+
+
+def launch_scan(q, k, v, o, rate, states, final_state, rows, reverse=False):
+    """o = LA(q, k, v), or AL with `reverse`, in segments of `rows` rows that start from `states`."""
+    b, h, n, dk = q.shape
+    dv = v.shape[-1]
+    tiles = plan.scan_tiles(q.dtype, dk, dv)
+    tma = tma_ready(q, k, v, o)
+    wide, slim = plan.padded(dk), tiles.columns
+    grid = (b * h * triton.cdiv(dv, tiles.columns), triton.cdiv(n, rows))
+    scan_kernel[grid](
+        *described(tma, tiles.chunk, (q, wide), (k, wide), (v, slim), (o, slim)),
+        rate, states, final_state,
+        q.stride(), k.stride(), v.stride(), o.stride(), rate.stride(),
+        strides(states, 5), strides(final_state, 5), h, n, rows,
+        DK=dk, DV=dv, DK_TILE=wide, DV_TILE=slim, CHUNK=tiles.chunk, REVERSE=reverse,
+        HAS_STATE=states is not None, RETURN_STATE=final_state is not None, TMA=tma,
+        num_warps=tiles.warps, num_stages=tiles.stages,
+    )  # fmt: skip
+
+
+def launch_scan_back(q, k, v, do, dk, dv, rate, states, final_state, rows):
+    """dk = AL(v, do, q) and dv = AL(k, q, do) together; `states` are those of the gradient G."""
+    b, h, n, width_k = q.shape
+    width_v = v.shape[-1]
+    tiles = plan.back_tiles(q.dtype, width_k, width_v)
+    tma = tma_ready(q, k, v, do, dk, dv)
+    tensors = [(x, plan.padded(x.shape[-1])) for x in (q, k, v, do, dk, dv)]
+    scan_back_kernel[(b * h, triton.cdiv(n, rows))](
+        *described(tma, tiles.chunk, *tensors), rate, states, final_state,
+        q.stride(), k.stride(), v.stride(), do.stride(), dk.stride(), dv.stride(), rate.stride(),
+        strides(states, 5), strides(final_state, 5), h, n, rows,
+        DK=width_k, DV=width_v, DK_TILE=plan.padded(width_k), DV_TILE=plan.padded(width_v),
+        CHUNK=tiles.chunk, HAS_STATE=states is not None, RETURN_STATE=final_state is not None,
+        TMA=tma, num_warps=tiles.warps, num_stages=tiles.stages,
+    )  # fmt: skip
+
+
+def border_states(k, v, rate, initial, rows, reverse=False):
+    """The state that enters each segment, (b, h, segments, dk, dv); None if all start from zero.
+
+    With `reverse` (given q and dO) the gradient G that enters each segment from its end.
+    """
+    b, h, n, dk = k.shape
+    dv = v.shape[-1]
+    segments = triton.cdiv(n, rows)
+    if segments == 1:
+        return None if initial is None else initial.unsqueeze(2)
+    states = torch.empty(b, h, segments, dk, dv, dtype=torch.float32, device=k.device)
+    tiles = plan.state_tiles(k.dtype, dk, dv)
+    tma = tma_ready(k, v)
+    wide, slim = plan.padded(dk), tiles.columns
+    segment_state_kernel[(b * h * triton.cdiv(dv, slim), segments - 1)](
+        *described(tma, tiles.chunk, (k, wide), (v, slim)), states, rate,
+        k.stride(), v.stride(), rate.stride(), states.stride(), h, n, rows,
+        DK=dk, DV=dv, DK_TILE=wide, DV_TILE=slim, CHUNK=tiles.chunk, REVERSE=reverse, TMA=tma,
+        num_warps=tiles.warps, num_stages=tiles.stages,
+    )  # fmt: skip
+    padded = triton.next_power_of_2(segments)
+    cells = max(16, plan.JOIN_CELLS // padded)
+    join_states_kernel[(b * h, triton.cdiv(dk * dv, cells))](
+        states, initial, rate, states.stride(), strides(initial, 4), rate.stride(),
+        h, n, rows, segments,
+        DK=dk, DV=dv, SEGMENTS=padded, TILE=cells, REVERSE=reverse,
+        HAS_STATE=initial is not None, num_warps=4,
+    )  # fmt: skip
+    return states
+
+
+# ------------------------------------------------------------------- registration with PyTorch
+
+
+@torch.library.custom_op("transnormer::lightning_attention", mutates_args=())
+def forward_op(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, rate: torch.Tensor,
+    state: torch.Tensor | None, return_state: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
+    """o, the final state and the segments' states for the backward; empty where there is none."""
+    b, h, n, _ = q.shape
+    rate = rate.expand(b, h)
+    o, final_state, borders = forward_fake(q, k, v, rate, state, return_state)
+    rows = plan.segment_rows(b * h, n, q.device)
+    with torch.cuda.device_of(q):
+        states = border_states(k, v, rate, state, rows)
+        final = final_state.unsqueeze(2) if return_state else None
+        launch_scan(q, k, v, o, rate, states, final, rows)
+    return o, final_state, states if rows < n else borders
+
+
+@forward_op.register_fake
+def forward_fake(q, k, v, rate, state, return_state):
+    (b, h, n, dk), dv = q.shape, v.shape[-1]
+    segments = plan.segments(b * h, n, q.device)
+    f32 = {"dtype": torch.float32, "device": q.device}
+    final_state = torch.empty((b, h, dk, dv) if return_state else (0,), **f32)
+    borders = torch.empty((b, h, segments, dk, dv) if segments > 1 else (0,), **f32)
+    return torch.empty_like(v), final_state, borders
+
+
+@torch.library.custom_op("transnormer::lightning_attention_backward", mutates_args=())
+def backward_op(
+    do: torch.Tensor, dfinal: torch.Tensor | None, q: torch.Tensor, k: torch.Tensor,
+    v: torch.Tensor, rate: torch.Tensor, state: torch.Tensor | None, borders: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
+    """dQ = LA(dO, V, K), dK = AL(V, dO, Q), dV = AL(K, Q, dO), and the initial state's gradient."""
+    b, h, n, _ = q.shape
+    rate = rate.expand(b, h)
+    dq, dk, dv, dstate = backward_fake(do, dfinal, q, k, v, rate, state, borders)
+    rows = plan.segment_rows(b * h, n, q.device)
+    with torch.cuda.device_of(q):
+        states = None if state is None else state.unsqueeze(2)
+        states = borders if borders.numel() else states
+        states_t = None if states is None else states.mT
+        launch_scan(do, v, k, dq, rate, states_t, None, rows)
+        grads = border_states(q, do, rate, dfinal, rows, reverse=True)
+        first = None if state is None else dstate.unsqueeze(2)
+        if plan.fused_back(q.dtype, q.shape[-1], v.shape[-1]):
+            launch_scan_back(q, k, v, do, dk, dv, rate, grads, first, rows)
+        else:
+            grads_t = None if grads is None else grads.mT
+            launch_scan(v, do, q, dk, rate, grads_t, None, rows, reverse=True)
+            launch_scan(k, q, do, dv, rate, grads, first, rows, reverse=True)
+    return dq, dk, dv, dstate
+
+
+@backward_op.register_fake
+def backward_fake(do, dfinal, q, k, v, rate, state, borders):
+    shape = (0,) if state is None else state.shape
+    dstate = torch.empty(shape, dtype=torch.float32, device=q.device)
+    return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v), dstate
+
+
+def save_inputs(ctx, inputs, output):
+    q, k, v, rate, state, ctx.return_state = inputs
+    ctx.save_for_backward(q, k, v, rate, state, output[2])
+    ctx.set_materialize_grads(False)
+
+
+def differentiate(ctx, do, dfinal, _):
+    q, k, v, rate, state, borders = ctx.saved_tensors
+    if do is None:  # only the final state was used
+        do = torch.zeros_like(v)
+    dfinal = dfinal if ctx.return_state else None
+    dq, dk, dv, dstate = torch.ops.transnormer.lightning_attention_backward(
+        do, dfinal, q, k, v, rate, state, borders
+    )
+    return dq, dk, dv, None, None if state is None else dstate, None
+
+
+forward_op.register_autograd(differentiate, setup_context=save_inputs)
