@@ -1,0 +1,138 @@
+"""make course: runs every lesson, writes pages that need no network, and says what went wrong."""
+
+import json
+import re
+import sys
+
+import nbformat
+import pytest
+
+from tests.notebooks.conftest import CONTRACT, FIGURE
+from transnormer_edu import course
+from transnormer_edu.notebook_run import execute
+
+
+def test_lessons_become_pages(project, capsys):
+    link = "[next](01_next.ipynb#here) [code](../transnormer_edu/decay.py) [paper](https://a.org/b)"
+    project("00_start_here", CONTRACT + link, "print('hello')", FIGURE)
+    project("01_next", "# Second", "1 + 1")
+    before = {path: path.read_bytes() for path in project.root.glob("notebooks/*")}
+    assert course.build_course(root=project.root) == 0
+    assert before == {path: path.read_bytes() for path in project.root.glob("notebooks/*")}
+
+    pages = project.root / "build" / "pages"
+    page = (pages / "00_start_here.html").read_text()
+    assert "hello" in page
+    assert '<math display="block"' in page
+    assert 'href="01_next.html#here"' in page
+    assert 'href="../../transnormer_edu/decay.py"' in page
+    assert 'href="https://a.org/b"' in page
+    assert re.search(r"""alt=(["'])a (&quot;|")square(&quot;|")\1""", page)
+    index = (pages / "index.html").read_text()
+    assert "The first lesson" in index
+    assert "12 min" in index
+    assert (pages / "index.html").as_uri() in capsys.readouterr().out
+    timing = json.loads((project.root / "build" / "lessons" / "timing.json").read_text())
+    assert list(timing) == ["00_start_here", "01_next"]
+
+
+def test_pages_fetch_nothing(project):
+    project("00_start_here", CONTRACT, FIGURE, "import ipywidgets; ipywidgets.IntSlider()")
+    course.build_course(root=project.root)
+    page = (project.root / "build" / "pages" / "00_start_here.html").read_text()
+    assert not re.search(r"""(src|srcset)\s*=\s*["']?(https?:)?//""", page)
+    assert not re.search(r"<link[^>]+https?:|@import|import\(|<script[^>]+src", page)
+
+
+def test_a_broken_lesson_is_named_and_the_others_still_run(project, capsys):
+    project("00_start_here", "# One", "x = 1", "raise ValueError('the milk is sour')", "x")
+    project("01_next", "# Two", "2 + 2")
+    assert course.build_course(root=project.root) == 1
+    said = capsys.readouterr().out
+    assert "Lesson 00_start_here.ipynb, code cell 2 of 3: ValueError: the milk is sour" in said
+    assert "    raise ValueError('the milk is sour')" in said
+    assert "1 of 2 lessons" in said
+    ran = nbformat.read(project.root / "build" / "lessons" / "01_next.ipynb", 4)
+    assert ran.cells[1].outputs[0].data["text/plain"] == "4"
+
+
+def test_a_broken_slider_is_an_error(project, capsys):
+    slider = "from ipywidgets import interact\n_ = interact(lambda x: 1 / 0, x=(0, 4))"
+    project("00_start_here", "1", slider, "2")
+    assert course.build_course(root=project.root) == 1
+    said = capsys.readouterr().out
+    assert "code cell 2 of 3: inside a widget's function: ZeroDivisionError" in said
+
+
+def test_a_killed_kernel_is_an_error(project):
+    path = project("00_start_here", "import os", "os._exit(1)")
+    failure = execute(path).failure
+    assert failure.cell == 2
+    assert "the Python process died" in failure.what
+
+
+def test_an_endless_cell_is_an_error(project):
+    path = project("00_start_here", "while True: pass")
+    assert "time limit" in execute(path, timeout=2).failure.what
+
+
+def test_an_expected_error_is_none(project):
+    path = project("00_start_here", "1 / 0", tags=["raises-exception"])
+    assert execute(path).failure is None
+
+
+def test_only_some(project, capsys):
+    project("00_start_here", "1")
+    project("05_decay", "raise ValueError")
+    assert course.build_course(["00"], root=project.root) == 0
+    assert course.build_course(["07"], root=project.root) == 1
+    expected = "there is no lesson '07': choose from 00_start_here, 05_decay."
+    assert expected in capsys.readouterr().err
+
+
+def test_nothing_of_an_earlier_run_remains(project):
+    path = project("00_start_here", "1")
+    course.build_course(root=project.root)
+    path.write_text("not a notebook")
+    with pytest.raises(nbformat.reader.NotJSONError):
+        course.build_course(root=project.root)
+    assert not list(project.root.glob("build/**/00_start_here*"))
+
+
+def test_update_is_stable_to_the_byte(project):
+    unstable = "from ipywidgets import interact\n_ = interact(lambda x: print(x), x=(0, 4))"
+    path = project("00_start_here", CONTRACT, "object()", FIGURE, unstable, "1 / 3")
+    assert course.update(["00"], root=project.root) == 0
+    first = path.read_bytes()
+    assert b"0x\xe2\x80\xa6" in first
+    assert course.update(["00"], root=project.root) == 0
+    assert path.read_bytes() == first
+
+
+def test_update_leaves_a_broken_lesson_alone(project):
+    path = project("00_start_here", "print('half')", "1 / 0")
+    before = path.read_bytes()
+    assert course.update(["00"], root=project.root) == 1
+    assert path.read_bytes() == before
+
+
+def test_without_a_checkout(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(course, "__file__", str(tmp_path / "site" / "package" / "course.py"))
+    monkeypatch.chdir(tmp_path)
+    assert course.build_course() == 1
+    assert "no lessons here" in capsys.readouterr().err
+
+
+def test_without_jupyter(project, monkeypatch, capsys):
+    project("00_start_here", "1")
+    monkeypatch.setattr(course, "find_spec", lambda name: None)
+    assert course.build_course(root=project.root) == 1
+    assert "pip install 'transnormer-edu[course]'" in capsys.readouterr().err
+
+
+def test_lab_opens_the_first_lesson(project, monkeypatch):
+    first = project("00_start_here", "1")
+    calls = []
+    monkeypatch.setattr(course.subprocess, "call", lambda command, cwd: calls.append(command) or 0)
+    assert course.open_lab(root=project.root) == 0
+    assert calls[0][:4] == [sys.executable, "-m", "jupyterlab", str(first)]

@@ -1,0 +1,59 @@
+"""Every command of the README is run: here, or by the part of `make test` that COVERED names."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+# Commands that would run these tests inside these tests, or that never end.
+COVERED = {
+    "make course": "a part of tests/run.py",
+    "make test": "runs this test",
+    "python3 start.py course": "what make calls: test_make_is_a_thin_shell",
+    "python3 start.py test": "what make calls: test_make_is_a_thin_shell",
+    "make lab": "test_course.py::test_lab_opens_the_first_lesson",
+}
+# No conda where the tests run; test_environment.py looks at what conda would read.
+WITHOUT_CONDA = {
+    "conda env create -f environment.yml",
+    "conda activate transnormer-edu",
+    "transnormer-edu course",
+}
+
+
+def readme_commands() -> list[str]:
+    blocks = re.findall(r"^```sh[^\n]*\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    lines = "".join(blocks).splitlines()
+    return [re.sub(r"\s+# .*", "", line).strip() for line in lines if line.strip()]
+
+
+def test_every_block_is_looked_at():
+    text = (ROOT / "README.md").read_text()
+    assert re.findall(r"^```(\w*)", text, re.M)[::2] == ["sh"] * (text.count("\n```") // 2)
+    assert set(COVERED) | WITHOUT_CONDA <= set(readme_commands()), "an exemption nobody needs"
+
+
+@pytest.mark.parametrize(
+    "command", [c for c in readme_commands() if c not in COVERED and c not in WITHOUT_CONDA]
+)
+def test_readme_command(command, tmp_path):
+    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    run = subprocess.run(
+        shlex.split(command), cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.stdout.strip()
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make on this machine")
+@pytest.mark.parametrize("target", ["course", "lab", "test", "test-all", "setup"])
+def test_make_is_a_thin_shell(target):
+    run = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
+    assert run.stdout.split() == ["python3", "start.py", target]
