@@ -228,6 +228,7 @@ def test_a_callback_sees_every_step_and_a_run_ends_with_the_whole_held_out_text(
     assert [step.step for step in seen] == list(range(1, 13))
     assert [step.step for step in seen if step.held_out] == [5, 10, 12]
     assert score.bytes == len(corpus.held_out_text.encode()) > seen[-1].held_out.bytes
+    assert score == trainer.held_out_score()
     assert all(step.tokens_per_second > 0 for step in seen)
 
 
@@ -264,6 +265,7 @@ def test_best_is_the_best_look_and_last_is_the_end(whole, corpus):
         model, tokenizer = load_trained(whole / name)
         score = evaluate(model, tokenizer, corpus.held_out_text, 16, 16, max_windows=4)
         assert score.nats == pytest.approx(expected["nats"], rel=1e-6)
+    assert read_notes(whole / "last")["held_out"]["bytes"] == len(corpus.held_out_text.encode())
     assert weights_folder(whole) == whole / "best"
     assert is_run(whole)
     assert not is_run(whole / "best")
@@ -326,6 +328,8 @@ def test_a_finished_run_can_be_given_more_steps(whole, corpus, tmp_path):
     longer = resume(tmp_path / "run", corpus, steps=15)
     assert [step.step for step in longer] == [13, 14, 15]
     assert resume(tmp_path / "run", corpus).settings.steps == 15
+    with pytest.raises(ValueError, match="steps is 14 and the run in .* has done 15"):
+        resume(tmp_path / "run", corpus, steps=14)
 
 
 def test_ctrl_c_writes_a_checkpoint(corpus, tmp_path):
@@ -338,6 +342,23 @@ def test_ctrl_c_writes_a_checkpoint(corpus, tmp_path):
     assert resume(tmp_path / "run", corpus).step == 3
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals of this kind")
+def test_ctrl_c_in_the_middle_of_a_step_waits_for_its_end(whole, corpus, tmp_path):
+    trainer = new_trainer(corpus, tmp_path / "run")
+
+    def press(*_):
+        if trainer.step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    trainer.optimizer.register_step_pre_hook(press)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run(progress=False)
+    again = resume(tmp_path / "run", corpus)
+    assert again.step == 3
+    again.run(progress=False)
+    assert log(tmp_path / "run") == log(whole)
+
+
 # A training process; DIE_AT names the moment at which it is killed, without a chance to tidy up.
 PROGRAM = """
 import os, signal, sys
@@ -346,14 +367,12 @@ torch.set_num_threads(1)
 from tests import test_train as t
 from transnormer_edu import atomic
 die = lambda: os.kill(os.getpid(), signal.SIGKILL)
-if os.environ["DIE_AT"] == "write":       # in the middle of the second checkpoint's bytes
-    write, written, files = atomic._Witness.write, 0, 0
+if os.environ["DIE_AT"] == "write":       # in the middle of the bytes of step 8's checkpoint
+    trainer, written = None, 0
     class Dying(atomic._Witness):
         def write(self, data):
             global written
-            if self.file.name.endswith("checkpoint.pt.part") and os.path.exists(
-                self.file.name.removesuffix(".part")
-            ):
+            if trainer and trainer.step == 8 and self.file.name.endswith("checkpoint.pt.part"):
                 written += len(data)
                 if written > 20_000:
                     super().write(data[: len(data) // 2])
@@ -363,7 +382,7 @@ if os.environ["DIE_AT"] == "write":       # in the middle of the second checkpoi
     atomic._Witness = Dying
 trainer = t.new_trainer(t.load_corpus(sys.argv[1]), sys.argv[2])
 for step in trainer:
-    if os.environ["DIE_AT"] == "step" and step.step == 7:
+    if step.step == {"early": 2, "step": 7}.get(os.environ["DIE_AT"]):
         die()
     if os.environ["DIE_AT"] == "outside":
         print(step.step, flush=True)
@@ -381,7 +400,7 @@ def start(book, folder, moment):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
-@pytest.mark.parametrize("moment", ["step", "write", "outside"])
+@pytest.mark.parametrize("moment", ["early", "step", "write", "outside"])
 def test_a_killed_process_goes_on_to_the_same_losses(whole, book, tmp_path, moment):
     process = start(book, tmp_path / "run", moment)
     if moment == "outside":
@@ -395,9 +414,10 @@ def test_a_killed_process_goes_on_to_the_same_losses(whole, book, tmp_path, mome
         assert [part.name for part in parts] == ["checkpoint.pt.part"]
         size = (tmp_path / "run" / "checkpoint.pt").stat().st_size
         assert size / 10 < parts[0].stat().st_size < size / 2
-    load_trained(tmp_path / "run")  # what is there is whole
+    if moment != "early":
+        load_trained(tmp_path / "run")  # what is there is whole
     again = resume(tmp_path / "run")
-    assert again.step == 4 or moment == "outside"
+    assert again.step == {"early": 0, "outside": again.step}.get(moment, 4)
     again.run(progress=False)
     assert log(tmp_path / "run") == log(whole)
     assert not list((tmp_path / "run").rglob("*.part"))

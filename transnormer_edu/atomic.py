@@ -11,6 +11,8 @@ yesterday's or today's, never half of one.
 
 import errno
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -93,6 +95,22 @@ def replace_folder(part: str | Path, folder: str | Path, *, last: str) -> None:
             os.replace(file, folder / file.name)
         part.rmdir()
     sync_folder(folder.parent)
+
+
+@contextmanager
+def whole_turn() -> Iterator[None]:
+    """Hold back Ctrl-C until the body is done: a step, too, happens entirely or not at all."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals reach the main thread alone
+        return
+    waiting = []
+    before = signal.signal(signal.SIGINT, lambda *_: waiting.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if waiting:
+        raise KeyboardInterrupt
 
 
 def sync_folder(folder: Path) -> None:

@@ -13,7 +13,7 @@ from the state that the one before left behind, and every token is foretold from
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 import torch.nn.functional as F
@@ -52,6 +52,10 @@ class Score:
     def bits_per_byte(self) -> float:
         """Bits per UTF-8 byte of the text."""
         return self.nats / math.log(2) / self.bytes
+
+    def as_dict(self) -> dict:
+        """All of it as plain numbers, for JSON."""
+        return asdict(self) | {"loss": self.loss, "bits_per_byte": self.bits_per_byte}
 
     def __str__(self) -> str:
         return (

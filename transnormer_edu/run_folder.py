@@ -5,7 +5,7 @@
                        versions and device: enough to run it again
       tokenizer.json
       log.csv          one line per step
-      log.json         one entry per look at the held-out text
+      log.json         one entry per look at the held-out text, and what it was on
       checkpoint.pt    everything that the next step depends on
       best/            the weights that did best on the held-out text, in the released format, with
                        tokenizer and model card
@@ -19,6 +19,7 @@ import csv
 import json
 import platform
 import shutil
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,7 +29,9 @@ from safetensors import safe_open
 from torch import nn
 
 from transnormer_edu.atomic import PART, replace_folder, room_or_a_sentence, whole_file, write_text
-from transnormer_edu.checkpoint import WEIGHTS
+from transnormer_edu.checkpoint import WEIGHTS, config_to_json
+from transnormer_edu.data import Corpus, zlib_bits_per_byte
+from transnormer_edu.settings import TrainSettings
 
 CHECKPOINT, SETTINGS, LOG, LOOKS = "checkpoint.pt", "settings.json", "log.csv", "log.json"
 COLUMNS = (
@@ -61,7 +64,7 @@ class RunFolder:
     def start(cls, path: str | Path, about: dict, tokenizer) -> "RunFolder":
         """A new run. FileExistsError where the folder already holds one."""
         self = cls(path)
-        if is_run(self.path) or (self.path / LOG).exists():
+        if is_run(self.path) or weights_folder(self.path) != self.path:
             raise FileExistsError(
                 f"{self.path} already holds a training run: go on with it (--from {self.path}) or "
                 f"give the new one another name."
@@ -69,7 +72,7 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         self._sweep()
         tokenizer.save(self.path)
-        write_text(self.path / SETTINGS, json.dumps(about | machine(), indent=2) + "\n")
+        write_text(self.path / SETTINGS, json.dumps(about | machine(about), indent=2) + "\n")
         self._write_log([])
         return self
 
@@ -100,11 +103,14 @@ class RunFolder:
         with whole_file(self.path / CHECKPOINT) as file:
             torch.save(state, file)
 
-    def log(self, line: dict) -> None:
-        """Add one line to log.csv; numbers are written so that they read back to the bit."""
+    def log(self, step, seconds: float) -> None:
+        """Add the line of one `Step` to log.csv; repr writes a number so that no bit is lost."""
+        held_out = repr(step.held_out.bits_per_byte) if step.held_out else ""
+        numbers = (step.loss, step.learning_rate, step.gradient_norm)
+        line = [step.step, *map(repr, numbers), step.tokens, f"{seconds:.2f}", held_out]
         path = self.path / LOG
         with room_or_a_sentence(path), open(path, "a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(line)
+            csv.writer(file, lineterminator="\n").writerow(line)
 
     def log_looks(self, looks: list[dict], about: dict) -> None:
         """Replace log.json: what the held-out text cost at each look."""
@@ -176,12 +182,32 @@ def read_notes(folder: str | Path) -> dict:
     return {key: v if key in plain else json.loads(v) for key, v in notes.items()}
 
 
-def machine() -> dict:
-    """What else a result depends on: versions, threads, day."""
+def about_run(model: nn.Module, tokenizer, corpus: Corpus, settings: TrainSettings) -> dict:
+    """What a run is: the model, the text and the settings. Plain values, no paths."""
+    text = corpus.held_out_text
+    return {
+        "config": config_to_json(model.config),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "settings": asdict(settings),
+        "corpus": {
+            "name": corpus.name,
+            "sha256": corpus.fingerprint,
+            "train_bytes": sum(len(document.text.encode()) for document in corpus.train),
+            "held_out_bytes": len(text.encode()),
+            "zlib_bits_per_byte": zlib_bits_per_byte(text),
+        },
+        "tokenizer_sha256": tokenizer.fingerprint,
+    }
+
+
+def machine(about: dict) -> dict:
+    """What else a result depends on: versions, device, threads; and the time."""
+    device = TrainSettings.from_dict(about["settings"]).torch_device()
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "tokenizers": tokenizers.__version__,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": torch.get_num_threads(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -204,9 +230,10 @@ vocabulary {config.vocab_size}. Made by this project's `transnormer-edu train`.
 - **Learned from** {origin}; {corpus["train_bytes"] / 1e6:.2f} MB,
   corpus sha256 `{corpus["sha256"]}`,
   tokenizer sha256 `{about["tokenizer_sha256"]}`.
-- **Held-out text** ({corpus["held_out_bytes"] / 1e6:.2f} MB, never trained on), at step
-  {about["step"]} of {about["settings"]["steps"]}: {score["bits_per_byte"]:.3f} bits per byte, loss
-  {score["loss"]:.3f} nats per token. `zlib -9` needs {corpus["zlib_bits_per_byte"]:.3f}.
+- **On held-out text**, never trained on, at step {about["step"]} of
+  {about["settings"]["steps"]}: {score["bits_per_byte"]:.3f} bits per byte, loss
+  {score["loss"]:.3f} nats per token, measured on {score["bytes"]:,} of its
+  {corpus["held_out_bytes"]:,} bytes. `zlib -9` needs {corpus["zlib_bits_per_byte"]:.3f} for all.
 - **Good for** lessons and tests. It writes text that resembles its corpus and knows nothing: do not
   use it for anything that has to be true.
 

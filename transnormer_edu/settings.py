@@ -32,11 +32,11 @@ class TrainSettings:
     Raises ValueError, in one sentence, for a setting that cannot work.
     """
 
-    steps: int = 600
-    batch_size: int = 16
+    steps: int = 400
+    batch_size: int = 8
     context: int = 256
     accumulate: int = 1
-    learning_rate: float = 3e-3
+    learning_rate: float = 4e-3
     final_rate: float = 0.05
     warmup: int = 40
     weight_decay: float = 0.1

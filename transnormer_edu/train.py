@@ -23,19 +23,20 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from transnormer_edu.atomic import whole_turn
 from transnormer_edu.batches import Batches
-from transnormer_edu.checkpoint import config_from_json, config_to_json
-from transnormer_edu.data import Corpus, load_corpus, zlib_bits_per_byte
+from transnormer_edu.checkpoint import config_from_json
+from transnormer_edu.data import Corpus, load_corpus
 from transnormer_edu.evaluate import Score, check_fit, evaluate
 from transnormer_edu.pretrained import MODELS, load_pretrained
-from transnormer_edu.run_folder import RunFolder, weights_folder
+from transnormer_edu.run_folder import RunFolder, about_run, weights_folder
 from transnormer_edu.settings import TrainSettings
 from transnormer_edu.tokenizer import Tokenizer
 
@@ -105,28 +106,34 @@ class Trainer:
         row = tokenizer.encode_documents(document.text for document in corpus.train)
         self.batches = Batches(row, settings.context, settings.batch_size, settings.seed)
         self.optimizer = make_optimizer(model, settings)
+        self._about = about_run(model, tokenizer, corpus, settings)
         self.step = 0
         self.best = math.inf  # held-out bits per byte of what is in best/
         self.looks: list[dict] = []  # what log.json holds
+        self.final: Score | None = None  # on all of the held-out text, after the last step
         self.seconds = 0.0  # spent on updates, in all processes of this run
         self._since = (0, 0.0)  # step and seconds at which this process began
         if folder is not None and not isinstance(folder, RunFolder):
-            folder = RunFolder.start(folder, self.about(), tokenizer)
-        self.folder: RunFolder | None = folder
+            self.folder = RunFolder.start(folder, self.about(), tokenizer)
+            self.save()  # a run can go on from its first moment
+        else:
+            self.folder = folder
 
     def __iter__(self) -> Iterator[Step]:
         """Do the updates that are left, one per turn. Leaving the loop early loses nothing."""
         while self.step < self.settings.steps:
-            begin = time.perf_counter()
-            loss, norm = self._update()
-            self.seconds += time.perf_counter() - begin
-            yield self._look_and_save(loss, norm)
+            with whole_turn():
+                begin = time.perf_counter()
+                loss, norm = self._update()
+                self.seconds += time.perf_counter() - begin
+                step = self._look_and_save(loss, norm)
+            yield step
 
     def run(self, on_step: Callable[[Step], None] | None = None, progress: bool = True) -> Score:
-        """All updates that are left, with a progress bar; the last held-out score.
+        """All updates that are left, with a progress bar; then the score on all held-out text.
 
-        on_step is called with each `Step` (a live plot, a sample now and then). Ctrl-C writes a
-        checkpoint before it goes through.
+        on_step is called with each `Step` (a live plot, a sample now and then). Ctrl-C waits for
+        the end of a step and writes a checkpoint before it goes through.
         """
         bar = tqdm(total=self.settings.steps, initial=self.step, unit="step", disable=not progress)
         held_out = {}
@@ -143,7 +150,7 @@ class Trainer:
         except KeyboardInterrupt:
             self.save()
             raise
-        return self.held_out_score()
+        return self.final or self.held_out_score()
 
     def held_out_score(self, max_windows: int | None = None) -> Score:
         """The held-out text under the model as it is now, in windows without overlap."""
@@ -154,21 +161,22 @@ class Trainer:
         """One update: the loss before it (nats per token) and the gradient's norm."""
         s = self.settings
         bf16 = torch.autocast(self.device.type, torch.bfloat16, enabled=s.uses_bf16())
-        total = torch.zeros((), device=self.device)
+        self.optimizer.zero_grad()
+        total = torch.zeros((), device=self.device)  # read once: reading makes a GPU stop and wait
         for i in range(self.step * s.accumulate, (self.step + 1) * s.accumulate):
             ids = self.batches[i].to(self.device)
             with bf16:
-                loss = self.model(ids, labels=ids) / s.accumulate
-            loss.backward()
-            total += loss.detach()
+                share = self.model(ids, labels=ids) / s.accumulate
+            share.backward()
+            total += share.detach()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), s.clip or math.inf)
-        self._stop_if_not_a_number(float(total), float(norm))
+        loss, norm = float(total), float(norm)
+        self._stop_if_not_a_number(loss, norm)
         for group in self.optimizer.param_groups:
             group["lr"] = s.rate_at(self.step + 1)
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        return float(total), float(norm)
+        return loss, norm
 
     def _stop_if_not_a_number(self, loss: float, norm: float) -> None:
         if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -186,33 +194,24 @@ class Trainer:
         tokens = self.step * s.tokens_per_step
         speed = (self.step - self._since[0]) * s.tokens_per_step / (self.seconds - self._since[1])
         step = Step(self.step, loss, s.rate_at(self.step), norm, tokens, speed, held_out)
+        if is_last:
+            self.final = self.held_out_score() if s.eval_windows else held_out
         if self.folder:
-            self.folder.log(self._line(step))
+            self.folder.log(step, self.seconds)
             if held_out:
                 self._keep_if_best(held_out)
             if is_last:
-                self.folder.save_model("last", self.model, self.tokenizer, self.about(held_out))
+                self.folder.save_model("last", self.model, self.tokenizer, self.about(self.final))
             if is_last or (s.save_every and self.step % s.save_every == 0):
                 self.save()
         return step
 
     def _keep_if_best(self, held_out: Score) -> None:
-        self.looks.append({"step": self.step} | score_dict(held_out))
-        self.folder.log_looks(self.looks, self.about())
+        self.looks.append({"step": self.step} | held_out.as_dict())
+        self.folder.log_looks(self.looks, self.about(self.final))
         if held_out.bits_per_byte < self.best:
             self.best = held_out.bits_per_byte
             self.folder.save_model("best", self.model, self.tokenizer, self.about(held_out))
-
-    def _line(self, step: Step) -> dict:
-        return {
-            "step": step.step,
-            "loss": repr(step.loss),  # repr reads back to the same bits
-            "learning_rate": repr(step.learning_rate),
-            "gradient_norm": repr(step.gradient_norm),
-            "tokens": step.tokens,
-            "seconds": f"{self.seconds:.2f}",
-            "held_out_bits_per_byte": repr(step.held_out.bits_per_byte) if step.held_out else "",
-        }
 
     def save(self) -> None:
         """Write checkpoint.pt, whole or not at all: everything the next step depends on."""
@@ -246,27 +245,10 @@ class Trainer:
 
     def about(self, held_out: Score | None = None) -> dict:
         """What model this is, from what text and settings: stored with everything written."""
-        corpus, text = self.corpus, self.corpus.held_out_text
-        about = {
+        return self._about | {
             "step": self.step,
-            "config": config_to_json(self.model.config),
-            "parameters": sum(p.numel() for p in self.model.parameters()),
-            "settings": asdict(self.settings),
-            "corpus": {
-                "name": corpus.name,
-                "sha256": corpus.fingerprint,
-                "train_bytes": sum(len(d.text.encode()) for d in corpus.train),
-                "held_out_bytes": len(text.encode()),
-                "zlib_bits_per_byte": zlib_bits_per_byte(text),
-            },
-            "tokenizer_sha256": self.tokenizer.fingerprint,
+            "held_out": held_out.as_dict() if held_out else None,
         }
-        return about | ({"held_out": score_dict(held_out)} if held_out else {})
-
-
-def score_dict(score: Score) -> dict:
-    """A Score as plain numbers, for JSON."""
-    return asdict(score) | {"loss": score.loss, "bits_per_byte": score.bits_per_byte}
 
 
 def resume(folder: str | Path, corpus: Corpus | None = None, steps: int | None = None) -> Trainer:
@@ -295,6 +277,10 @@ def resume(folder: str | Path, corpus: Corpus | None = None, steps: int | None =
             )
     settings = TrainSettings.from_dict(about["settings"])
     if steps is not None:
+        if steps < state["step"]:
+            raise ValueError(
+                f"steps is {steps} and the run in {folder} has done {state['step']}: give more."
+            )
         settings = replace(settings, steps=steps)
     kind = MODELS[about["config"]["model_type"]]
     model = kind(config_from_json(kind.config_class, about["config"]))
