@@ -25,6 +25,9 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # no space, no quota, larger t
 class DiskFull(OSError):
     """Nothing was changed: the file of that name is still the one that was there before."""
 
+    def __str__(self) -> str:
+        return self.strerror  # the sentence alone, without "[Errno 28]" before it
+
 
 class _Witness:
     """A file that remembers why writing failed (torch.save turns every cause into RuntimeError)."""

@@ -77,7 +77,7 @@ class Corpus:
     def describe(self) -> str:
         """One line for the log."""
         train, held_out = (
-            f"{sum(len(d.text.encode()) for d in part) / 1e6:.2f} MB in {len(part)} documents"
+            f"{sum(len(d.text.encode()) for d in part):,} bytes in {len(part)} documents"
             for part in (self.train, self.held_out)
         )
         return f"{self.name}: {train} to train on, {held_out} held out, sha256 {self.fingerprint}"

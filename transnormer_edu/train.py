@@ -136,14 +136,14 @@ class Trainer:
         the end of a step and writes a checkpoint before it goes through.
         """
         bar = tqdm(total=self.settings.steps, initial=self.step, unit="step", disable=not progress)
-        held_out = {}
+        shown = {}
         try:
             with bar:
                 for step in self:
+                    shown |= {"loss": f"{step.loss:.3f}", "tok/s": f"{step.tokens_per_second:.0f}"}
                     if step.held_out:
-                        held_out = {"held-out bits/byte": f"{step.held_out.bits_per_byte:.3f}"}
-                    speed = f"{step.tokens_per_second:.0f}"
-                    bar.set_postfix(loss=f"{step.loss:.3f}", **{"tok/s": speed}, **held_out)
+                        shown["held-out bits/byte"] = f"{step.held_out.bits_per_byte:.3f}"
+                    bar.set_postfix(shown)
                     bar.update()
                     if on_step is not None:
                         on_step(step)
