@@ -92,3 +92,13 @@ def test_replace_folder_leaves_no_part(tmp_path):
     Path(part, "weights").write_text("new")
     replace_folder(part, tmp_path / "best", last="weights")
     assert [p.name for p in tmp_path.iterdir()] == ["best"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be replaced there")
+def test_who_is_reading_the_old_file_goes_on_reading_it(tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "yesterday\n")
+    with open(path) as reader:
+        write_text(path, "today\n")
+        assert reader.read() == "yesterday\n"
+    assert path.read_text() == "today\n"
