@@ -98,7 +98,7 @@ def train(
     dim: Annotated[int, typer.Option(help="Width.")] = 192,
     layers: Annotated[int, typer.Option(help="Blocks.")] = 4,
     heads: Annotated[int, typer.Option(help="Heads per block.")] = 4,
-    glu_dim: Annotated[int, typer.Option(help="Width inside the channel mixer.")] = 384,
+    glu_dim: Annotated[int, typer.Option(help="Width inside the channel mixer.")] = 352,
     vocab_size: Annotated[
         int, typer.Option(help="Tokens of the BPE trained on the data; 259: single bytes.")
     ] = 2048,
