@@ -1,5 +1,7 @@
 """Lightning Attention: the operator on PyTorch tensors, built from the kernels in scan.py."""
 
+import threading
+
 import torch
 import triton
 from triton.tools.tensor_descriptor import TensorDescriptor
@@ -58,10 +60,26 @@ def tma_ready(*tensors):
     return True
 
 
+thread = threading.local()
+
+
+def enter_cuda():
+    """Makes CUDA's context current in this thread, as any call of its runtime does.
+
+    PyTorch runs a backward in a thread of its own, and a descriptor is encoded by the driver, which
+    expects a context: without this a thread's first descriptor fails with "invalid device context".
+    """
+    if not getattr(thread, "entered", False):
+        torch.cuda.Event().record()
+        thread.entered = True
+
+
 def described(use_tma, rows, *pairs):
     """(tensor, columns) pairs as descriptors of (rows, columns) tiles, or the tensors as they are."""
     if not use_tma:
         return [x for x, _ in pairs]
+    if pairs[0][0].is_cuda:
+        enter_cuda()
     return [TensorDescriptor(x, [*x.shape], [*x.stride()], [1, 1, rows, c]) for x, c in pairs]
 
 
@@ -93,10 +111,10 @@ def launch_scan_back(q, k, v, do, dk, dv, rate, states, final_state, rows):
     b, h, n, width_k = q.shape
     width_v = v.shape[-1]
     tiles = plan.back_tiles(q.dtype, width_k, width_v)
-    tma = tma_ready(q, k, v, do, dk, dv)
-    tensors = [(x, plan.padded(x.shape[-1])) for x in (q, k, v, do, dk, dv)]
+    tma = tma_ready(q, k, v, do)
+    tensors = [(x, plan.padded(x.shape[-1])) for x in (q, k, v, do)]
     scan_back_kernel[(b * h, triton.cdiv(n, rows))](
-        *described(tma, tiles.chunk, *tensors), rate, states, final_state,
+        *described(tma, tiles.chunk, *tensors), dk, dv, rate, states, final_state,
         q.stride(), k.stride(), v.stride(), do.stride(), dk.stride(), dv.stride(), rate.stride(),
         strides(states, 5), strides(final_state, 5), h, n, rows,
         DK=width_k, DV=width_v, DK_TILE=plan.padded(width_k), DV_TILE=plan.padded(width_v),

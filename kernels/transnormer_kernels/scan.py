@@ -193,9 +193,9 @@ def scan_back_kernel(
     if HAS_STATE:
         at, inside = state_tile(states, state_strides, b, h, segment, 0, DK, DV, DK_TILE, DV_TILE)
         grad = tl.load(at, inside, other=0.0)
-    g_tile = grad.to(dk.dtype if TMA else dk.dtype.element_ty)
+    g_tile = grad.to(dk.dtype.element_ty)
 
-    for step in range(0, chunks):
+    for step in tl.range(0, chunks, disable_licm=True):
         row = first + (chunks - 1 - step) * CHUNK
         q_tile = load_tile(q, q_strides, b, h, row, 0, n, CHUNK, DK_TILE, DK, TMA)
         k_tile = load_tile(k, k_strides, b, h, row, 0, n, CHUNK, DK_TILE, DK, TMA)
@@ -205,19 +205,14 @@ def scan_back_kernel(
         until = decay_power(r, live - 1 - j)[None, :]  # λ^B Λ⁻¹
         whole = decay_power(r, live)  # λ^B
 
-        # dVᵀ = dOᵀ ((Q Kᵀ) ⊙ M) + Gᵀ Kᵀ (λ^B Λ⁻¹)
-        scores = tl.dot(q_tile, tl.trans(k_tile), input_precision="ieee") * mask
+        scores = (tl.dot(q_tile, tl.trans(k_tile), input_precision="ieee") * mask).to(q_tile.dtype)
+        dscores = (tl.dot(do_tile, tl.trans(v_tile), input_precision="ieee") * mask).to(q_tile.dtype)
         dv_tile = tl.dot(g_tile, tl.trans(k_tile), input_precision="ieee") * until
-        dv_tile = tl.dot(
-            tl.trans(do_tile), scores.to(do_tile.dtype), dv_tile, input_precision="ieee"
-        )
-        store_tile(dv, dv_strides, b, h, row, 0, n, tl.trans(dv_tile), CHUNK, DV_TILE, DV, TMA)
-
-        # dKᵀ = Qᵀ ((dO Vᵀ) ⊙ M) + G Vᵀ (λ^B Λ⁻¹)
-        scores = tl.dot(do_tile, tl.trans(v_tile), input_precision="ieee") * mask
+        dv_tile = tl.dot(tl.trans(do_tile), scores, dv_tile, input_precision="ieee")
+        store_tile(dv, dv_strides, b, h, row, 0, n, tl.trans(dv_tile), CHUNK, DV_TILE, DV, False)
         dk_tile = tl.dot(tl.trans(g_tile), tl.trans(v_tile), input_precision="ieee") * until
-        dk_tile = tl.dot(tl.trans(q_tile), scores.to(q_tile.dtype), dk_tile, input_precision="ieee")
-        store_tile(dk, dk_strides, b, h, row, 0, n, tl.trans(dk_tile), CHUNK, DK_TILE, DK, TMA)
+        dk_tile = tl.dot(tl.trans(q_tile), dscores, dk_tile, input_precision="ieee")
+        store_tile(dk, dk_strides, b, h, row, 0, n, tl.trans(dk_tile), CHUNK, DK_TILE, DK, False)
 
         # Gᵀ = λ^B Gᵀ + (Λ dO)ᵀ Q
         do_read = tl.trans(do_tile * since).to(do_tile.dtype)
@@ -226,9 +221,7 @@ def scan_back_kernel(
 
     if RETURN_STATE:
         if segment == 0:
-            at, inside = state_tile(
-                final_state, final_strides, b, h, 0, 0, DK, DV, DK_TILE, DV_TILE
-            )
+            at, inside = state_tile(final_state, final_strides, b, h, 0, 0, DK, DV, DK_TILE, DV_TILE)
             tl.store(at, grad, inside)
 
 
