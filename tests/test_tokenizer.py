@@ -44,6 +44,13 @@ def test_bpe_merges_what_is_frequent():
     assert BPE.vocab_size <= 300
 
 
+def test_every_piece_that_was_learned_can_be_written():
+    for i in range(259, BPE.vocab_size):
+        text = BPE.decode([i])
+        if "\N{REPLACEMENT CHARACTER}" not in text:  # a part of é is no text
+            assert BPE.encode(text) == [i]
+
+
 def test_documents_stand_between_start_and_end():
     row = BYTES.encode_documents(["A", "", "BC"])
     assert row.tolist() == [1, 68, 2, 1, 2, 1, 69, 70, 2]

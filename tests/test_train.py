@@ -19,7 +19,7 @@ from transnormer_edu.atomic import DiskFull
 from transnormer_edu.batches import Batches
 from transnormer_edu.data import load_corpus
 from transnormer_edu.evaluate import evaluate
-from transnormer_edu.run_folder import is_run, read_notes, weights_folder
+from transnormer_edu.run_folder import export, is_run, read_notes, weights_folder
 from transnormer_edu.settings import TrainSettings
 from transnormer_edu.tokenizer import Tokenizer
 from transnormer_edu.train import Trainer, load_trained, make_optimizer, resume
@@ -271,6 +271,29 @@ def test_best_is_the_best_look_and_last_is_the_end(whole, corpus):
     assert not is_run(whole / "best")
 
 
+def test_exported_weights_are_half_as_large_and_as_good(whole, corpus, tmp_path):
+    export(whole, tmp_path / "small")
+    files = [folder / "model.safetensors" for folder in (whole / "best", tmp_path / "small")]
+    numbers = sum(p.numel() for p in load_trained(whole)[0].parameters())
+    assert files[0].stat().st_size - files[1].stat().st_size == pytest.approx(2 * numbers, rel=0.02)
+    scores = [
+        evaluate(*load_trained(folder), corpus.held_out_text, 16).bits_per_byte
+        for folder in (whole, tmp_path / "small")
+    ]
+    assert scores[1] == pytest.approx(scores[0], abs=1e-3)
+    assert read_notes(tmp_path / "small") == read_notes(whole)
+    with pytest.raises(FileExistsError, match="small exists already"):
+        export(whole, tmp_path / "small")
+    add = (tmp_path / "small" / "model.safetensors").read_bytes()
+    length = int.from_bytes(add[:8], "little")
+    header = json.loads(add[8 : 8 + length])
+    header["__metadata__"] = {"format": "pt"}  # as others write it
+    text = json.dumps(header).encode().ljust(length)
+    (tmp_path / "small" / "model.safetensors").write_bytes(add[:8] + text + add[8 + length :])
+    with pytest.raises(ValueError, match="does not say what it was trained on"):
+        export(tmp_path / "small", tmp_path / "other")
+
+
 def test_a_worse_look_does_not_replace_the_best(corpus, tmp_path):
     trainer = new_trainer(corpus, tmp_path / "run", eval_every=1)
     steps = iter(trainer)
@@ -293,12 +316,13 @@ def test_training_from_weights_starts_where_they_are(whole, corpus, tmp_path):
 
 def test_a_left_loop_goes_on_to_the_same_losses(whole, corpus, tmp_path):
     for step in new_trainer(corpus, tmp_path / "run"):
-        if step.step == 6:  # two steps after the checkpoint
+        if step.step == 11:  # three steps after a checkpoint, which has seen one look
             break
     with open(tmp_path / "run" / "log.csv", "a") as file:
-        file.write("7,3.1")  # half a line, as a killed process leaves it
+        file.write("1")  # of line 12, as a killed process leaves it
     again = resume(tmp_path / "run")  # the corpus is found again by itself
-    assert again.step == 4
+    assert again.step == 8
+    assert len(log(tmp_path / "run")) == 8
     again.run(progress=False)
     assert log(tmp_path / "run") == log(whole)
     for name in ("best", "last"):
@@ -418,9 +442,9 @@ def test_a_killed_process_goes_on_to_the_same_losses(whole, book, tmp_path, mome
         load_trained(tmp_path / "run")  # what is there is whole
     again = resume(tmp_path / "run")
     assert again.step == {"early": 0, "outside": again.step}.get(moment, 4)
+    assert not list((tmp_path / "run").glob("*.part"))
     again.run(progress=False)
     assert log(tmp_path / "run") == log(whole)
-    assert not list((tmp_path / "run").rglob("*.part"))
 
 
 # ---------------------------------------------------------------- what goes wrong

@@ -31,7 +31,9 @@ from torch import nn
 from transnormer_edu.atomic import PART, replace_folder, room_or_a_sentence, whole_file, write_text
 from transnormer_edu.checkpoint import WEIGHTS, config_to_json
 from transnormer_edu.data import Corpus, zlib_bits_per_byte
+from transnormer_edu.pretrained import load_pretrained
 from transnormer_edu.settings import TrainSettings
+from transnormer_edu.tokenizer import Tokenizer
 
 CHECKPOINT, SETTINGS, LOG, LOOKS = "checkpoint.pt", "settings.json", "log.csv", "log.json"
 COLUMNS = (
@@ -157,17 +159,37 @@ def save_model(folder: Path, model: nn.Module, tokenizer, about: dict) -> None:
         raise
 
 
+def export(source: str | Path, folder: str | Path, dtype: torch.dtype = torch.float16) -> None:
+    """The weights of a run, or of a folder that one wrote, in `dtype`: half the size, to give away.
+
+    Errors: FileExistsError where `folder` exists; ValueError for weights without our notes.
+    """
+    source, folder = weights_folder(source), Path(folder)
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists already: remove it or choose another name.")
+    model, tokenizer, notes = (
+        load_pretrained(source, dtype),
+        Tokenizer.load(source),
+        read_notes(source),
+    )
+    if not notes:
+        raise ValueError(f"{source} does not say what it was trained on: take a folder of a run.")
+    part = folder.with_name(folder.name + PART)
+    save_model(part, model, tokenizer, notes)
+    replace_folder(part, folder, last=WEIGHTS)
+
+
 def add_notes(data: bytes, about: dict) -> bytes:
     """The bytes of a safetensors file with `about` in its metadata, which holds strings alone.
 
-    Such a file is 8 bytes of length, a JSON header of that length, and the numbers. The header is
-    written in order: the same weights and notes are the same bytes.
+    Such a file is 8 bytes of length, a JSON header of that length, and the numbers. The same
+    weights and notes give the same bytes (the library itself writes notes in a random order).
     """
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
     notes = {key: v if isinstance(v, str) else json.dumps(v) for key, v in about.items()}
     header["__metadata__"] = {"format": "pt"} | notes
-    text = json.dumps(header, sort_keys=True).encode()
+    text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)  # the numbers begin at a multiple of 8
     return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
