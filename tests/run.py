@@ -14,7 +14,6 @@ ROOT = Path(__file__).resolve().parents[1]
 PYTEST = ["-m", "pytest", "-q"]
 LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 NBVAL = [*PYTEST, "--nbval", "--nbval-current-env", "notebooks"]
-EXECUTED_AGAIN = [*NBVAL, "-n", "2", "--dist", "loadscope"]
 
 # (what it shows, arguments of this Python, what is set in its environment)
 PARTS = [
@@ -31,11 +30,11 @@ PARTS = [
 ]
 LONG_PARTS = [
     ("what takes longer: a wheel in an empty environment, ...", [*PYTEST, "-m", "slow"], {}),
-    ("the lessons again, one thread", EXECUTED_AGAIN, {"OMP_NUM_THREADS": "1"}),
-    ("the lessons again, two threads", EXECUTED_AGAIN, {"OMP_NUM_THREADS": "2"}),
+    ("the lessons again, one thread", NBVAL, {"OMP_NUM_THREADS": "1"}),
+    ("the lessons again, two threads", NBVAL, {"OMP_NUM_THREADS": "2"}),
     (
         "the lessons again, without the processor's vector instructions",
-        EXECUTED_AGAIN,
+        NBVAL,
         {"ATEN_CPU_CAPABILITY": "default"},
     ),
 ]

@@ -81,12 +81,19 @@ def execute(path: Path, *, folder: Path | None = None, timeout: int = 900, on_ce
     `on_cell(number, ticking)` is called when a code cell starts (1, 2, ...; ticking False) and
     every second while it runs (ticking True). A failing cell ends the run: see `Run.failure`.
     """
+    run = _execute(path, folder or path.parent, timeout, on_cell)
+    if run.failure and not run.messages:  # no cell was reached: the kernel's port was just taken
+        run = _execute(path, folder or path.parent, timeout, on_cell)
+    return run
+
+
+def _execute(path: Path, folder: Path, timeout: int, on_cell) -> Run:
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata.pop("widgets", None)
     for cell in code_cells(notebook):
         cell.outputs, cell.execution_count = [], None
     run = Run(notebook)
-    client = _client(run, folder or path.parent, timeout)
+    client = _client(run, folder, timeout)
     code_numbers = {i: n for n, i in enumerate(_code_indices(notebook), start=1)}
     now = {"number": 0, "index": None, "started": 0.0}
 
@@ -117,7 +124,6 @@ def _client(run: Run, folder: Path, timeout: int) -> NotebookClient:
         run=run,
         timeout=timeout,
         kernel_name="python3",
-        extra_arguments=["--log-level=ERROR"],  # a local kernel warns that it is not encrypted
         record_timing=False,
         store_widget_state=True,
         coalesce_streams=True,
