@@ -60,7 +60,7 @@ class TrainSettings:
         for name, (low, high) in BETWEEN.items():
             value = getattr(self, name)
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number or not low <= value <= high or not math.isfinite(value):
+            if not number or not low <= value <= high:  # NaN is never between
                 raise ValueError(f"{name} is {value!r}, expected a number from {low:g} to {high:g}")
         if self.learning_rate == 0:
             raise ValueError("learning_rate is 0, expected more: nothing would be learned")
