@@ -16,7 +16,8 @@ from latex2mathml.converter import convert as mathml
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
-# Of nbconvert's page: no scripts from elsewhere, a way back to the index, alternative texts.
+# Of nbconvert's page: no scripts from elsewhere, a way back to the index, alternative texts, and
+# in place of a widget, which needs a kernel, the words that come with it.
 PAGE = """
 {%- extends 'lab/index.html.j2' -%}
 {%- block html_head_js -%}{%- endblock -%}
@@ -38,6 +39,9 @@ PAGE = """
 <img src="data:image/png;base64,{{ output.data['image/png'] | escape_html }}"
      alt="{{ (output | get_metadata('alt', 'image/png') or '') | e }}">
 </div>
+{%- endblock -%}
+{%- block data_widget_view -%}
+<p class="jp-OutputArea-output"><em>{{ output.data.get('text/plain', '') | e }}</em></p>
 {%- endblock -%}
 """
 

@@ -1,0 +1,108 @@
+"""The sentence goes where a reader finds it: below the figure, in its alt text, in the page."""
+
+import base64
+import html
+import re
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+from transnormer_edu.notebook_pages import write_page
+from transnormer_edu.plots import moving, page, show, slider
+from transnormer_edu.plots.page import png_of
+from transnormer_edu.plots.style import new_figure
+from transnormer_edu.plots.training import run_mover, schedule
+
+SENTENCE = 'The rate "rises" & falls.'
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What would reach a notebook, as (data, metadata)."""
+    outputs = []
+
+    def keep(data, metadata=None, raw=False):
+        assert raw
+        outputs.append((data, metadata or {}))
+
+    monkeypatch.setattr(page, "display", keep)
+    monkeypatch.setattr(moving, "display", keep)
+    return outputs
+
+
+def test_picture_alt_and_sentence(shown):
+    show(schedule([1.0, 2.0], 1)[0], SENTENCE)
+    (picture, metadata), (below, _) = shown
+    assert base64.b64decode(picture["image/png"]).startswith(b"\x89PNG")
+    assert metadata == {"image/png": {"alt": SENTENCE}}
+    assert below["text/plain"] == SENTENCE
+    assert SENTENCE in below["text/markdown"]
+
+
+def test_the_exported_page_keeps_the_alt_text(shown, tmp_path):
+    show(schedule([1.0, 2.0], 1)[0], SENTENCE)
+    outputs = [new_output("display_data", data=d, metadata=m) for d, m in shown]
+    cell = new_code_cell("show(...)", outputs=outputs, execution_count=1)
+    written = write_page(nbformat.from_dict(new_notebook(cells=[cell])), "x", tmp_path, tmp_path)
+    (alt,) = re.findall(r'alt=("[^"]*"|\'[^\']*\')', written.read_text())
+    assert html.unescape(alt[1:-1]) == SENTENCE
+
+
+def test_no_figure_without_words(shown):
+    with pytest.raises(ValueError, match="without a sentence"):
+        show(new_figure(), "  ")
+    assert not shown
+
+
+def test_the_same_figure_is_the_same_bytes():
+    one, two = (png_of(schedule([1.0, 2.0], 1)[0]) for _ in "ab")
+    assert one == two
+
+
+def test_the_readers_own_style_does_not_reach_the_figures():
+    import matplotlib
+
+    plain = png_of(schedule([1.0, 2.0], 1)[0])
+    with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red"}):
+        assert png_of(schedule([1.0, 2.0], 1)[0]) == plain
+
+
+def test_a_slider_moves_the_picture_and_its_words(shown):
+    figure, move = run_mover({0.1: [7.0, 5.0], 0.3: [7.0, 9.0]}, start=7.6)
+    box = slider(figure, move, (0.1, 0.3), "learning rate", start=0.1)
+    handle, picture, words = box.children
+    before = picture.value
+    handle.value = 0.3
+    assert picture.value != before
+    assert "0.3" in words.value
+    handle.value = 0.1
+    assert "0.1" in words.value
+
+
+def test_a_slider_says_in_words_what_a_page_cannot_show(shown, tmp_path):
+    figure, move = run_mover({0.1: [7.0], 0.3: [7.0]}, start=7.6)
+    slider(figure, move, (0.1, 0.3), "learning rate")
+    cell = new_code_cell(
+        "slider(...)",
+        outputs=[new_output("display_data", data=shown[0][0])],
+        execution_count=1,
+    )
+    written = write_page(nbformat.from_dict(new_notebook(cells=[cell])), "x", tmp_path, tmp_path)
+    assert "make lab" in written.read_text()
+
+
+def test_redrawing_does_not_lay_out_anew(shown, monkeypatch):
+    """The layout of the first drawing stays: that is half of the time."""
+    figure, move = run_mover({0.1: [7.0], 0.3: [7.0]}, start=7.6)
+    box = slider(figure, move, (0.1, 0.3), "learning rate", start=0.1)
+    engine = figure.get_layout_engine()
+    assert type(engine).__name__ == "PlaceHolderLayoutEngine"
+    box.children[0].value = 0.3
+    assert figure.get_layout_engine() is engine
+
+
+@pytest.mark.parametrize("positions, start", [((0.1,), None), ((0.1, 0.3), 0.2)])
+def test_a_slider_that_cannot_be_moved(positions, start):
+    with pytest.raises(ValueError, match="at least two positions"):
+        slider(new_figure(), str, positions, "x", start)

@@ -1,0 +1,37 @@
+"""Memory of the past: a state that stays, a cache that grows."""
+
+from collections.abc import Sequence
+
+from transnormer_edu.plots.style import INK, LINES, Drawing, drawing, need_equal_lengths, new_figure
+
+MB = 1e6
+
+
+@drawing
+def state_and_cache(
+    lengths: Sequence[int], state_bytes: float, cache_bytes_per_token: float
+) -> Drawing:
+    """Bytes that a model keeps of one text, over its length: state and key-value cache.
+
+    Errors: ValueError for no lengths, or sizes that are not above 0.
+    """
+    need_equal_lengths(lengths=lengths)
+    if min(state_bytes, cache_bytes_per_token, *lengths) <= 0:
+        raise ValueError(
+            f"got lengths {list(lengths)}, state {state_bytes} and cache {cache_bytes_per_token} "
+            "bytes; expected all above 0"
+        )
+    figure = new_figure(height=3.5)
+    axes = figure.subplots()
+    cache = [n * cache_bytes_per_token / MB for n in lengths]
+    axes.loglog(lengths, [state_bytes / MB] * len(lengths), label="state (linear)", **LINES[0])
+    axes.loglog(lengths, cache, label="key-value cache (softmax)", **LINES[1])
+    meet = state_bytes / cache_bytes_per_token
+    axes.axvline(meet, color=INK, linestyle=":", linewidth=1.5)
+    axes.set(xlabel="text read so far (tokens)", ylabel="kept of the past (MB)")
+    axes.legend(loc="upper left")
+    return figure, (
+        f"The state is {state_bytes / MB:.1f} MB at any length. The cache is as large after "
+        f"{meet:.0f} tokens, and {cache[-1] * MB / state_bytes:,.0f} times as large after "
+        f"{lengths[-1]:,}."
+    )
