@@ -20,7 +20,11 @@ PARTS = [
     ("ruff: code and notebooks, what is wrong", ["-m", "ruff", "check", "."], {}),
     ("ruff: code and notebooks, how it is laid out", ["-m", "ruff", "format", "--check", "."], {}),
     ("imports run downwards only", ["-c", LINT_IMPORTS], {}),
-    ("the package, the kernels and the tools", [*PYTEST, "-n", "2", "-m", "not slow"], {}),
+    (
+        "the package, the kernels and the tools",
+        [*PYTEST, "-n", "2", "-m", "not slow", "--durations=10"],
+        {},
+    ),
     ("the lessons, executed once (make course)", ["-m", "transnormer_edu.course"], {}),
     (
         "the lessons say what they said when they were committed (nbval on that run)",

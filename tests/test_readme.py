@@ -55,5 +55,7 @@ def test_readme_command(command, tmp_path):
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make on this machine")
 @pytest.mark.parametrize("target", ["course", "lab", "test", "test-all", "setup"])
 def test_make_is_a_thin_shell(target):
-    run = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
+    command = ["make", "-n", "--no-print-directory", target]
+    outside = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL")}
+    run = subprocess.run(command, cwd=ROOT, env=outside, capture_output=True, text=True)
     assert run.stdout.split() == ["python3", "start.py", target]
