@@ -14,6 +14,8 @@ from .checks import DTYPES, check_launch, check_rate, check_tensor, require
 from .plan import padded
 from .scan import decay_power, load_rate
 
+COLUMNS = 32  # of the state per program: enough programs to fill a GPU from a single sequence
+
 
 @triton.jit
 def decode_kernel(
@@ -52,7 +54,7 @@ def decode_op(
     b, h, dk = q.shape
     dv = v.shape[-1]
     o = torch.empty_like(v)
-    columns = min(32, padded(dv))
+    columns = min(COLUMNS, padded(dv))
     decode_kernel[(b * h, triton.cdiv(dv, columns))](
         q, k, v, rate, state, o, q.stride(), k.stride(), v.stride(), rate.expand(b, h).stride(),
         state.stride(), o.stride(), h,

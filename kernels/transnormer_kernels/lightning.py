@@ -50,8 +50,8 @@ def lightning_attention(q, k, v, rate, state=None, return_state=False):
 
 
 def tma_ready(*tensors):
-    """Whether the copy engine can address these: Hopper or later, 16-byte strides, unit last one."""
-    if tensors[0].is_cuda and torch.cuda.get_device_capability(tensors[0].device)[0] < 9:
+    """Whether the copy engine is there and can address these: 16-byte strides, unit last one."""
+    if plan.capability(tensors[0].device) < 9 or tensors[0].dtype == torch.float32:
         return False
     for x in tensors:
         steps = [s * x.element_size() for s in x.stride()[:-1]]
@@ -91,8 +91,8 @@ def launch_scan(q, k, v, o, rate, states, final_state, rows, reverse=False):
     """o = LA(q, k, v), or AL with `reverse`, in segments of `rows` rows that start from `states`."""
     b, h, n, dk = q.shape
     dv = v.shape[-1]
-    tiles = plan.scan_tiles(q.dtype, dk, dv)
     tma = tma_ready(q, k, v, o)
+    tiles = plan.scan_tiles(q.dtype, dk, dv, tma)
     wide, slim = plan.padded(dk), tiles.columns
     grid = (b * h * triton.cdiv(dv, tiles.columns), triton.cdiv(n, rows))
     scan_kernel[grid](
@@ -110,16 +110,15 @@ def launch_scan_back(q, k, v, do, dk, dv, rate, states, final_state, rows):
     """dk = AL(v, do, q) and dv = AL(k, q, do) together; `states` are those of the gradient G."""
     b, h, n, width_k = q.shape
     width_v = v.shape[-1]
-    tiles = plan.back_tiles(q.dtype, width_k, width_v)
-    tma = tma_ready(q, k, v, do)
+    tiles = plan.back_tiles(width_k, width_v)
     tensors = [(x, plan.padded(x.shape[-1])) for x in (q, k, v, do)]
     scan_back_kernel[(b * h, triton.cdiv(n, rows))](
-        *described(tma, tiles.chunk, *tensors), dk, dv, rate, states, final_state,
+        *described(True, tiles.chunk, *tensors), dk, dv, rate, states, final_state,
         q.stride(), k.stride(), v.stride(), do.stride(), dk.stride(), dv.stride(), rate.stride(),
         strides(states, 5), strides(final_state, 5), h, n, rows,
         DK=width_k, DV=width_v, DK_TILE=plan.padded(width_k), DV_TILE=plan.padded(width_v),
         CHUNK=tiles.chunk, HAS_STATE=states is not None, RETURN_STATE=final_state is not None,
-        TMA=tma, num_warps=tiles.warps, num_stages=tiles.stages,
+        TMA=True, num_warps=tiles.warps, num_stages=tiles.stages,
     )  # fmt: skip
 
 
@@ -134,8 +133,8 @@ def border_states(k, v, rate, initial, rows, reverse=False):
     if segments == 1:
         return None if initial is None else initial.unsqueeze(2)
     states = torch.empty(b, h, segments, dk, dv, dtype=torch.float32, device=k.device)
-    tiles = plan.state_tiles(k.dtype, dk, dv)
     tma = tma_ready(k, v)
+    tiles = plan.scan_tiles(k.dtype, dk, dv, tma)
     wide, slim = plan.padded(dk), tiles.columns
     segment_state_kernel[(b * h * triton.cdiv(dv, slim), segments - 1)](
         *described(tma, tiles.chunk, (k, wide), (v, slim)), states, rate,
@@ -177,7 +176,7 @@ def forward_op(
 @forward_op.register_fake
 def forward_fake(q, k, v, rate, state, return_state):
     (b, h, n, dk), dv = q.shape, v.shape[-1]
-    segments = plan.segments(b * h, n, q.device)
+    segments = -(-n // plan.segment_rows(b * h, n, q.device))
     f32 = {"dtype": torch.float32, "device": q.device}
     final_state = torch.empty((b, h, dk, dv) if return_state else (0,), **f32)
     borders = torch.empty((b, h, segments, dk, dv) if segments > 1 else (0,), **f32)
@@ -201,7 +200,8 @@ def backward_op(
         launch_scan(do, v, k, dq, rate, states_t, None, rows)
         grads = border_states(q, do, rate, dfinal, rows, reverse=True)
         first = None if state is None else dstate.unsqueeze(2)
-        if plan.fused_back(q.dtype, q.shape[-1], v.shape[-1]):
+        tma, major = tma_ready(q, k, v, do), plan.capability(q.device)
+        if plan.fused_back(q.dtype, q.shape[-1], v.shape[-1], tma, major):
             launch_scan_back(q, k, v, do, dk, dv, rate, grads, first, rows)
         else:
             grads_t = None if grads is None else grads.mT

@@ -1,4 +1,8 @@
-"""Which tiles a kernel runs with, and into how many segments the rows are cut: small tables."""
+"""Which tiles a kernel runs with, and into how many segments the rows are cut: small tables.
+
+Every entry is compiled for compute capability 8.0, 9.0 and 10.0 in the tests and must neither spill
+registers nor exceed the shared memory. "TMA" is the copy engine of Hopper and later.
+"""
 
 import functools
 from typing import NamedTuple
@@ -15,6 +19,7 @@ class Tiles(NamedTuple):
     stages: int
 
 
+LARGEST_CHUNK = 64
 JOIN_CELLS = 4096  # numbers that a program of join_states_kernel holds: 32 per thread
 
 
@@ -23,41 +28,45 @@ def padded(size):
     return max(16, 1 << (size - 1).bit_length())
 
 
-def scan_tiles(dtype, dk, dv):
-    """The state slice (columns × dk, fp32) has to stay in registers beside one chunk's products.
+def scan_tiles(dtype, dk, dv, tma):
+    """For the scan and the segments' sums. The limit is registers: the state slice stays in them.
 
-    16 bit: 128 × 128 numbers are 64 registers in each of 256 threads. Chunks of 32 rows leave room
-    for everything else in every layout; more rows gain nothing, as memory is the limit already.
-    dk = 256 (LRPE) halves the columns. 32 bit: the products are formed without tensor cores, from
-    operands in registers, so that tiles are small; 32 bit is for checking, not for speed.
+    16 bit, dk ≤ 128   128 columns of state are 64 registers in each of 256 threads: one program per
+                       multiprocessor, all columns at once, so that q and k are read once. Chunks of
+                       64 rows fill the tensor cores; without TMA the pointers need registers too,
+                       and only 32 rows fit. 3 stages: with 2, loads do not overlap the products.
+    16 bit, dk = 256   (LRPE doubles dk) half the columns, half the rows.
+    32 bit             products without tensor cores, operands in registers: small tiles. For
+                       checking, not for speed.
     """
     dk, dv = padded(dk), padded(dv)
     if dtype == torch.float32:
-        return Tiles(16, min(dv, 32), 4, 2) if dk <= 128 else Tiles(16, min(dv, 32), 4, 1)
+        return Tiles(16, min(dv, 32) if dk <= 128 else 32, 4, 1)
     if dk <= 128:
-        return Tiles(32, min(dv, 128), 8 if dv >= 128 else 4, 3)
-    return Tiles(32, min(dv, 64), 8, 2)
+        return Tiles(64 if tma else 32, min(dv, 128), 8 if dv >= 128 else 4, 3)
+    return Tiles(32, 64, 8, 3 if tma else 2)
 
 
-def back_tiles(dtype, dk, dv):
-    return Tiles(32, max(padded(dk), padded(dv)), 8 if max(dk, dv) > 64 else 4, 3)
+def fused_back(dtype, dk, dv, tma, capability):
+    """Whether dK and dV are computed in one walk, rather than by two scans that read twice.
+
+    It holds the whole state, all columns at once, and fits so far on Hopper alone.
+    """
+    return dtype != torch.float32 and tma and capability == 9 and max(dk, dv) <= 128
 
 
-def fused_back(dtype, dk, dv):
-    """Whether dK and dV are computed in one walk: it holds the whole state, all columns at once."""
-    return dtype != torch.float32 and max(dk, dv) <= 128
-
-
-def state_tiles(dtype, dk, dv):
-    """As for the scan; a sum beside the state takes the room of the products there."""
-    return scan_tiles(dtype, dk, dv)
+def back_tiles(dk, dv):
+    """As for the scan; 229 of 232 KB of shared memory where dk or dv is over 64."""
+    widest = padded(max(dk, dv))
+    return Tiles(64 if widest >= 64 else 32, padded(dv), 8 if widest > 64 else 4, 3)
 
 
 def v1_tiles(dtype, dk, dv):
+    """For the left product of the first paper: a block of rows against blocks of columns."""
     dk, dv = padded(dk), padded(dv)
     if dtype == torch.float32:
         return Tiles(16, min(dv, 32), 4, 1)
-    return Tiles(64, min(dv, 64), 4, 2 if dk <= 128 else 1)
+    return Tiles(64, min(dv, 64), 4, 2) if dk <= 128 else Tiles(32, min(dv, 64), 4, 2)
 
 
 def norm_warps(width):
@@ -67,27 +76,25 @@ def norm_warps(width):
 
 @functools.cache
 def processors(device):
-    """The GPU's multiprocessors: one program of the scan fills one. In the interpreter 4, so that
-    tests meet segments at small sizes."""
+    """The GPU's multiprocessors: one program of the scan fills one.
+
+    In the interpreter 4, so that tests meet segments at small sizes.
+    """
     if device.type != "cuda":
         return 4
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 
-MIN_ROWS = {"cuda": 512, "cpu": 32}
-
-
-def segments(batch_heads, n, device):
-    """How many segments: 1 where the heads alone fill the GPU, else as many as fill it.
-
-    A second pass over k and v is what segments cost, so 1 unless half the GPU would stand idle.
-    """
-    rows = segment_rows(batch_heads, n, device)
-    return -(-n // rows)
+def capability(device):
+    """The major compute capability; the interpreter plays a Hopper."""
+    return torch.cuda.get_device_capability(device)[0] if device.type == "cuda" else 9
 
 
 def segment_rows(batch_heads, n, device):
-    """Rows per segment, a multiple of 32."""
-    wanted = processors(device) // batch_heads
-    wanted = max(1, min(wanted, n // MIN_ROWS[device.type]))
-    return -(-n // (wanted * 32)) * 32
+    """Rows per segment, a multiple of the largest chunk.
+
+    Segments read k and v twice, so there is one (all rows) where the heads fill the GPU; else as
+    many as fill it, none shorter than two chunks: below that three launches cost more than they save.
+    """
+    wanted = max(1, min(processors(device) // batch_heads, n // (2 * LARGEST_CHUNK)))
+    return -(-n // (wanted * LARGEST_CHUNK)) * LARGEST_CHUNK

@@ -40,9 +40,12 @@ def decay_power(rate, steps):
 
 @triton.jit
 def load_rate(rate_ptr, rate_strides, b, h):
-    """The head's rate, from natural log to log 2 (exp2 is the hardware's exponential)."""
+    """The head's rate, from natural log to log 2, since exp2 is what the hardware has.
+
+    Above 1000 nothing changes (λ is 0), and an infinite rate · 0 tokens would be no number.
+    """
     rate = tl.load(rate_ptr + b * rate_strides[0] + h * rate_strides[1])
-    return rate.to(tl.float32) * 1.4426950408889634
+    return tl.minimum(rate.to(tl.float32), 1000.0) * 1.4426950408889634
 
 
 @triton.jit
@@ -118,7 +121,7 @@ def scan(
         at, inside = state_tile(states, state_strides, b, h, segment, col, DK, DV, DK_TILE, DV_TILE)
         state = tl.load(at, inside, other=0.0)
 
-    for step in range(0, chunks):
+    for step in tl.range(0, chunks, disable_licm=True):  # what costs registers is formed anew
         row = first + ((chunks - 1 - step) if REVERSE else step) * CHUNK
         q_tile = load_tile(q, q_strides, b, h, row, 0, n, CHUNK, DK_TILE, DK, TMA)
         k_tile = load_tile(k, k_strides, b, h, row, 0, n, CHUNK, DK_TILE, DK, TMA)
@@ -176,7 +179,11 @@ def scan_back_kernel(
     DK: tl.constexpr, DV: tl.constexpr, DK_TILE: tl.constexpr, DV_TILE: tl.constexpr,
     CHUNK: tl.constexpr, HAS_STATE: tl.constexpr, RETURN_STATE: tl.constexpr, TMA: tl.constexpr,
 ):  # fmt: skip
-    """dV = AL(K, Q, dO) and dK = AL(V, dO, Q) in one walk: a program is one head and one segment."""
+    """dV = AL(K, Q, dO) and dK = AL(V, dO, Q) in one walk: a program is one head and one segment.
+
+    G is carried twice: in fp32, and rounded for the products, which read it from shared memory both
+    upright and transposed.
+    """
     head = tl.program_id(0).to(tl.int64)
     b, h = head // heads, head % heads
     segment = tl.program_id(1)
@@ -195,23 +202,29 @@ def scan_back_kernel(
         grad = tl.load(at, inside, other=0.0)
     g_tile = grad.to(dk.dtype.element_ty)
 
-    for step in tl.range(0, chunks, disable_licm=True):
+    for step in tl.range(0, chunks, disable_licm=True):  # what costs registers is formed anew
         row = first + (chunks - 1 - step) * CHUNK
         q_tile = load_tile(q, q_strides, b, h, row, 0, n, CHUNK, DK_TILE, DK, TMA)
         k_tile = load_tile(k, k_strides, b, h, row, 0, n, CHUNK, DK_TILE, DK, TMA)
         v_tile = load_tile(v, v_strides, b, h, row, 0, n, CHUNK, DV_TILE, DV, TMA)
         do_tile = load_tile(do, do_strides, b, h, row, 0, n, CHUNK, DV_TILE, DV, TMA)
-        live = tl.minimum(n - row, CHUNK)
+        live = tl.minimum(n - row, CHUNK)  # B, but for the last chunk
         until = decay_power(r, live - 1 - j)[None, :]  # λ^B Λ⁻¹
-        whole = decay_power(r, live)  # λ^B
 
-        scores = (tl.dot(q_tile, tl.trans(k_tile), input_precision="ieee") * mask).to(q_tile.dtype)
-        dscores = (tl.dot(do_tile, tl.trans(v_tile), input_precision="ieee") * mask).to(q_tile.dtype)
+        # P = (Q Kᵀ) ⊙ M and dP = (dO Vᵀ) ⊙ M
+        p_tile = tl.dot(q_tile, tl.trans(k_tile), input_precision="ieee") * mask
+        p_tile = p_tile.to(q_tile.dtype)
+        dp_tile = tl.dot(do_tile, tl.trans(v_tile), input_precision="ieee") * mask
+        dp_tile = dp_tile.to(q_tile.dtype)
+
+        # dVᵀ = dOᵀ P + Gᵀ Kᵀ (λ^B Λ⁻¹)
         dv_tile = tl.dot(g_tile, tl.trans(k_tile), input_precision="ieee") * until
-        dv_tile = tl.dot(tl.trans(do_tile), scores, dv_tile, input_precision="ieee")
+        dv_tile = tl.dot(tl.trans(do_tile), p_tile, dv_tile, input_precision="ieee")
         store_tile(dv, dv_strides, b, h, row, 0, n, tl.trans(dv_tile), CHUNK, DV_TILE, DV, False)
+
+        # dKᵀ = Qᵀ dP + G Vᵀ (λ^B Λ⁻¹)
         dk_tile = tl.dot(tl.trans(g_tile), tl.trans(v_tile), input_precision="ieee") * until
-        dk_tile = tl.dot(tl.trans(q_tile), dscores, dk_tile, input_precision="ieee")
+        dk_tile = tl.dot(tl.trans(q_tile), dp_tile, dk_tile, input_precision="ieee")
         store_tile(dk, dk_strides, b, h, row, 0, n, tl.trans(dk_tile), CHUNK, DK_TILE, DK, False)
 
         # Gᵀ = λ^B Gᵀ + (Λ dO)ᵀ Q
@@ -221,7 +234,9 @@ def scan_back_kernel(
 
     if RETURN_STATE:
         if segment == 0:
-            at, inside = state_tile(final_state, final_strides, b, h, 0, 0, DK, DV, DK_TILE, DV_TILE)
+            at, inside = state_tile(
+                final_state, final_strides, b, h, 0, 0, DK, DV, DK_TILE, DV_TILE
+            )
             tl.store(at, grad, inside)
 
 

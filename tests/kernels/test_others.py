@@ -1,0 +1,121 @@
+"""v1, SRMSNorm with and without the gate, and the decode step."""
+
+import pytest
+import torch
+
+from .conftest import ANYWHERE, BOUND, EVERYWHERE, HALF, ONLY_GPU
+from .reference import error, recurrence
+
+kernels = pytest.importorskip("transnormer_kernels")
+
+
+def against_v1(device, dtype, b, h, n, dk, dv):
+    make = lambda d: torch.randn(b, n, h, d, device=device, dtype=dtype).transpose(1, 2)  # noqa: E731
+    q, k, v = (make(d).requires_grad_() for d in (dk, dk, dv))
+    do, rate = make(dv), torch.tensor([0.0, 0.37, 8.0], device=device)[:h]
+    o = kernels.lightning_attention_v1(q, k, v, rate)
+    ref = recurrence(q, k, v, rate)[0]
+    got = torch.autograd.grad(o, [q, k, v], do)
+    wanted = torch.autograd.grad(ref, [q, k, v], do.double())
+    for x, y in zip((o, *got), (ref, *wanted)):
+        assert error(x, y) <= BOUND[dtype]
+
+
+@pytest.mark.parametrize("b, h, n, dk, dv", [(1, 2, 1, 16, 16), (2, 3, 37, 24, 40)])
+@EVERYWHERE
+def test_v1(device, dtype, b, h, n, dk, dv):
+    against_v1(device, dtype, b, h, n, dk, dv)
+
+
+@pytest.mark.parametrize("dk, dv", [(128, 128), (256, 128), (256, 256)])
+@ONLY_GPU
+def test_v1_every_row_of_its_table(device, dtype, dk, dv):
+    against_v1(device, dtype, 2, 3, 200, dk, dv)
+
+
+def normed(x):
+    return x.double() * torch.rsqrt(x.double().pow(2).mean(-1, keepdim=True) + 1e-6)
+
+
+@pytest.mark.parametrize("shape", [(7,), (5, 33), (2, 3, 1000), (2, 2, 3, 20), (0, 4)])
+@pytest.mark.parametrize("gated", [False, True])
+@EVERYWHERE
+def test_srmsnorm(device, dtype, shape, gated):
+    x, u, dy = (torch.randn(shape, device=device, dtype=dtype) for _ in range(3))
+    x, u = x.requires_grad_(), u.requires_grad_()
+    y = kernels.srmsnorm_gate(x, u) if gated else kernels.srmsnorm(x)
+    ref = normed(x) * (u.double() if gated else 1)
+    leaves = [x, u] if gated else [x]
+    got, wanted = (torch.autograd.grad(a, leaves, g) for a, g in ((y, dy), (ref, dy.double())))
+    assert y.shape == x.shape and y.dtype == dtype
+    if x.numel():
+        for a, b in zip((y, *got), (ref, *wanted)):
+            assert error(a.flatten(), b.flatten()) <= BOUND[dtype]
+
+
+@pytest.mark.parametrize("width", [1024, 4096, 8192, 20000])
+@ONLY_GPU
+def test_srmsnorm_at_model_widths(device, dtype, width):
+    x = torch.randn(300, width, device=device, dtype=dtype)
+    assert error(kernels.srmsnorm(x), normed(x)) <= BOUND[dtype]
+
+
+@HALF
+def test_srmsnorm_any_strides(device, dtype):
+    """A slice of a projection, and (b, n) the wrong way round: no copies."""
+    wide = torch.randn(3, 5, 4 * 24, device=device, dtype=dtype)
+    for x in (wide[..., 24:48], wide.transpose(0, 1), wide[..., ::4]):
+        assert error(kernels.srmsnorm(x), normed(x)) <= BOUND[dtype]
+        assert error(kernels.srmsnorm_gate(x, x), normed(x) * x.double()) <= BOUND[dtype]
+
+
+@ANYWHERE
+def test_srmsnorm_is_registered(device, dtype):
+    x, u = (torch.randn(3, 20, device=device, requires_grad=True) for _ in range(2))
+    torch.library.opcheck(torch.ops.transnormer.srmsnorm.default, (x, u, 1e-6))
+
+
+@pytest.mark.parametrize("dk, dv", [(16, 16), (40, 24), (3, 5)])
+@EVERYWHERE
+def test_decode_steps_follow_the_recurrence(device, dtype, dk, dv):
+    b, h, n = 2, 3, 4
+    q, k = (torch.randn(b, n, h, dk, device=device, dtype=dtype) for _ in range(2))
+    v = torch.randn(b, n, h, dv, device=device, dtype=dtype)
+    rate = torch.tensor([0.0, 0.37, 8.0], device=device)
+    state = torch.randn(b, h, dk, dv, device=device)
+    o, final = recurrence(*(x.transpose(1, 2) for x in (q, k, v)), rate, state)
+    for t in range(n):
+        got = kernels.decode_step(q[:, t], k[:, t], v[:, t], rate, state)
+        assert error(got.flatten(), o[:, :, t].flatten()) <= BOUND[dtype]
+    assert error(state, final) <= 1e-5
+
+
+@ANYWHERE
+def test_decode_step_is_registered(device, dtype):
+    q, k, v = (torch.randn(2, 3, 16, device=device) for _ in range(3))
+    state = torch.zeros(2, 3, 16, 16, device=device)
+    arguments = (q, k, v, torch.rand(3, device=device), state)
+    torch.library.opcheck(torch.ops.transnormer.decode_step.default, arguments)
+
+
+def test_decode_step_refuses_what_does_not_fit():
+    q, state = torch.zeros(1, 2, 16), torch.zeros(1, 2, 16, 16)
+    rate = torch.zeros(2)
+    for arguments, words in [
+        ((q[0], q, q, rate, state), r"q has shape \(2, 16\)"),
+        ((q, q, q, rate, state[:, :1]), "state has shape"),
+        ((q, q, q, rate[:1], state), r"rate has shape \(1,\)"),
+        ((q.requires_grad_(), q, q, rate, state), "no gradient"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            kernels.decode_step(*arguments)
+
+
+def test_norms_refuse_what_does_not_fit():
+    x = torch.zeros(2, 3)
+    with pytest.raises(TypeError, match="x is torch.float64"):
+        kernels.srmsnorm(x.double())
+    with pytest.raises(ValueError, match="must agree"):
+        kernels.srmsnorm_gate(x, x[:1])
+    with pytest.raises(ValueError, match="cannot be read as rows"):
+        kernels.srmsnorm(torch.zeros(2, 3, 4, 5).transpose(1, 2))
