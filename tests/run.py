@@ -23,7 +23,7 @@ PARTS = [
     (
         "the package, the kernels and the tools",
         [*PYTEST, "-n", "2", "-m", "not slow", "--durations=10"],
-        {},
+        {"OMP_NUM_THREADS": "1"},  # two workers share what may be two processors
     ),
     ("the lessons, executed once (make course)", ["-m", "transnormer_edu.course"], {}),
     (
