@@ -3,7 +3,7 @@
 from .decode import decode_step
 from .lightning import lightning_attention
 from .lightning_v1 import lightning_attention_v1
-from .srmsnorm import srmsnorm, srmsnorm_gate
+from .norm import srmsnorm, srmsnorm_gate
 
 __all__ = [
     "decode_step",

@@ -41,7 +41,7 @@ def scan_tiles(dtype, dk, dv, tma):
     """
     dk, dv = padded(dk), padded(dv)
     if dtype == torch.float32:
-        return Tiles(16, min(dv, 32) if dk <= 128 else 32, 4, 1)
+        return Tiles(16, min(dv, 32), 8, 1) if dk <= 128 else Tiles(16, 32, 4, 1)
     if dk <= 128:
         return Tiles(64 if tma else 32, min(dv, 128), 8 if dv >= 128 else 4, 3)
     return Tiles(32, 64, 8, 3 if tma else 2)

@@ -17,7 +17,7 @@ from itertools import product
 import torch
 import triton
 import triton.backends.nvidia
-from transnormer_kernels import decode, lightning_v1, plan, scan, srmsnorm
+from transnormer_kernels import decode, lightning_v1, norm, plan, scan
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -104,7 +104,7 @@ def norms(dtype, width):
     tile = triton.next_power_of_2(width)
     tiles = plan.Tiles(1, tile, plan.norm_warps(tile), 1)
     constants = {"WIDTH": width, "TILE": tile, "GATED": True}
-    for kernel in (srmsnorm.forward_kernel, srmsnorm.backward_kernel):
+    for kernel in (norm.forward_kernel, norm.backward_kernel):
         yield kernel.__name__, source(kernel, TYPES[dtype], constants, dims=3), tiles
 
 
