@@ -24,6 +24,7 @@ from transnormer_edu.atomic import whole_file
 
 LESSONS = "[0-9][0-9]_*.ipynb"
 FIRST = "00_start_here.ipynb"
+BAR = "{desc} {bar} {percentage:3.0f} % of all cells, {elapsed} so far"  # no guess of the rest
 
 
 class CannotRun(Exception):
@@ -179,7 +180,7 @@ def _execute_all(paths: list[Path]):
 
     cells = {path: len(code_cells(read(path, as_version=4))) for path in paths}
     # disable=None: a bar on a terminal, only the line per lesson in a log
-    with tqdm(total=sum(cells.values()), unit="cell", disable=None, leave=False) as bar:
+    with tqdm(total=sum(cells.values()), bar_format=BAR, disable=None, leave=False) as bar:
         for path in paths:
             before = bar.n
 

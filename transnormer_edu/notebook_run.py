@@ -12,7 +12,9 @@ import asyncio
 import json
 import os
 import re
+import signal
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -137,9 +139,18 @@ async def _run_with_clock(client: NotebookClient, tick) -> None:
             await asyncio.sleep(1)
             tick()
 
+    def started(**_):  # nbclient's handler of Ctrl-C ends the kernel and then waits for it
+        with suppress(NotImplementedError):  # Windows: it has set none
+            asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
+
+    client.on_notebook_start = started
     ticking = asyncio.create_task(clock())
     try:
         await client.async_execute(env={**os.environ, **ENVIRONMENT})
+    except DeadKernelError:
+        if asyncio.current_task().cancelling():  # nbclient's name for Ctrl-C during a cell
+            raise asyncio.CancelledError from None
+        raise
     finally:
         ticking.cancel()
 

@@ -1,8 +1,13 @@
 """make course: runs every lesson, writes pages that need no network, and says what went wrong."""
 
+import io
 import json
+import os
 import re
+import signal
+import subprocess
 import sys
+import time
 
 import nbformat
 import pytest
@@ -79,6 +84,54 @@ def test_an_endless_cell_is_an_error(project):
 def test_an_expected_error_is_none(project):
     path = project("00_start_here", "1 / 0", tags=["raises-exception"])
     assert execute(path).failure is None
+
+
+def test_a_terminal_sees_which_lesson_which_cell_and_the_time(project, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    project("00_start_here", "1")
+    project("01_next", "1", "import time; time.sleep(2.5)")
+    course.build_course(root=project.root)
+    said = sys.stderr.getvalue()
+    assert "00_start_here, cell 1/1" in said
+    seconds = {int(s) for s in re.findall(r"01_next, cell 2/2[^\r]* 00:(\d\d) so far", said)}
+    assert len(seconds) >= 2, "the clock stands still while a cell runs"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
+def test_ctrl_c_ends_the_kernel_too(project):
+    path = project(
+        "00_start_here",
+        "import os, pathlib",
+        "pathlib.Path('pid').write_text(str(os.getpid()))\nwhile True: pass",
+    )
+    code = f"from transnormer_edu.notebook_run import *; execute(Path({str(path)!r}))"
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    kernel = path.parent / "pid"
+    wait_for(lambda: kernel.exists() and kernel.read_text())
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=30)[1]
+    assert said.strip().endswith("KeyboardInterrupt")
+    assert "Kernel died" not in said
+    wait_for(lambda: not is_alive(int(kernel.read_text())))
+
+
+def wait_for(condition, seconds=30):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.1)
+
+
+def is_alive(process_number):
+    try:
+        os.kill(process_number, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_only_some(project, capsys):
