@@ -29,6 +29,7 @@ def run(monkeypatch):
         ("lab", "JupyterLab"),
         ("train", "--learning-rate"),
         ("eval", "bits per byte"),
+        ("export", "float16"),
         ("generate", "--temperature"),
         ("info", "FLOPs"),
         ("bench", "attention"),
@@ -67,6 +68,9 @@ def test_train_go_on_eval_generate(run, tmp_path):
         "train", "--from", folder / "best", "--data", text, "--out", other, *small
     )
     assert re.search(r"loss \d.*bits per byte", run("eval", folder, text))
+    assert "MB" in run("export", folder, tmp_path / "given away")
+    assert "exists already" in run("export", folder, tmp_path / "given away", status=1)
+    assert re.search(r"loss \d", run("eval", tmp_path / "given away", text))
     written = run("generate", "The number", "--model", folder, "--max-new-tokens", 9, "--seed", 1)
     assert written.startswith("The number")
     assert written == run(

@@ -128,6 +128,7 @@ def save(folder: str | Path, model) -> None:
         (part / "config.json").write_text(text, encoding="utf-8")
         tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
         save_file(tensors, part / WEIGHTS, metadata={"format": "pt"})
+        (part / WEIGHTS).chmod(0o644)  # safetensors lets nobody else read its files
         replace_folder(part, folder, last=WEIGHTS)
     except (OSError, SafetensorError) as error:
         raise OSError(

@@ -96,9 +96,9 @@ def train(
     ] = None,
     kind: Annotated[Kind, typer.Option(help="TransNormerLLM, or its softmax twin.")] = Kind.linear,
     dim: Annotated[int, typer.Option(help="Width.")] = 192,
-    layers: Annotated[int, typer.Option(help="Blocks.")] = 4,
-    heads: Annotated[int, typer.Option(help="Heads per block.")] = 4,
-    glu_dim: Annotated[int, typer.Option(help="Width inside the channel mixer.")] = 352,
+    layers: Annotated[int, typer.Option(help="Blocks.")] = 3,
+    heads: Annotated[int, typer.Option(help="Heads per block.")] = 3,
+    glu_dim: Annotated[int, typer.Option(help="Width inside the channel mixer.")] = 512,
     vocab_size: Annotated[
         int, typer.Option(help="Tokens of the BPE trained on the data; 259: single bytes.")
     ] = 2048,
@@ -136,6 +136,20 @@ def train(
     typer.echo(f"held out: {score}")
     typer.echo(f"written to {trainer.folder.path}: best/ and last/ hold the weights\n")
     typer.echo(_sample(trainer.model, trainer.tokenizer, prompt))
+
+
+@app.command()
+@says_what_is_wrong
+def export(
+    run: Annotated[Path, typer.Argument(help="A run, or a folder of weights that one wrote.")],
+    folder: Annotated[Path, typer.Argument(help="New folder for the weights.")],
+):
+    """Weights of a run in float16, to give away: with tokenizer, model card and fingerprints."""
+    from transnormer_edu.run_folder import export
+
+    export(run, folder)
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    typer.echo(f"wrote {folder} ({size / 1e6:.1f} MB)")
 
 
 @app.command("eval")

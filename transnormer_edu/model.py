@@ -183,7 +183,8 @@ def _next_token_loss(logits, labels, real, order) -> Float[Tensor, ""]:
         labels = labels.gather(1, order)
         # A first real token is not foretold from the padding before it.
         labels = labels.masked_fill(~(real & real.roll(1, dims=1)), IGNORED_LABEL)
+    # The labels are moved, not the logits cut: a slice of them would be copied in the backward.
+    labels = F.pad(labels[:, 1:], (0, 1), value=IGNORED_LABEL)
     # The sum over the vocabulary needs float32's range and digits, whatever the logits' type.
-    logits = logits[:, :-1].flatten(0, 1)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return F.cross_entropy(logits, labels[:, 1:].flatten(), ignore_index=IGNORED_LABEL)
+    return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED_LABEL)
