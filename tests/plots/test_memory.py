@@ -3,7 +3,7 @@ import pytest
 from tests.plots.checks import assert_readable, assert_told_apart_without_colour
 from transnormer_edu import TransNormerConfig
 from transnormer_edu.info import summarise
-from transnormer_edu.plots.memory import state_and_cache
+from transnormer_edu.plots.memory import state_and_cache, what_is_left
 
 
 def test_lines_cross_where_the_sentence_says():
@@ -23,6 +23,15 @@ def test_numbers_of_the_smallest_published_model():
     state = summarise(TransNormerConfig.preset("385m")).state_bytes
     assert state == 4 * 8 * 128 * 128 * 25
     assert "after 133 tokens" in state_and_cache([1], state, 2 * 24 * 1024 * 2)[1]
+
+
+def test_what_is_left():
+    figure, sentence = assert_readable(what_is_left([8, 6, 5], 0.5))
+    assert sentence == "What token 3 still sees of each: 2 of 8, 3 of 6, 5 of 5."
+    heights = [bar.get_height() for bar in figure.axes[0].patches]
+    assert heights == [8, 6, 5, 2, 3, 5]
+    with pytest.raises(ValueError, match=r"decay is 1\.5"):
+        what_is_left([1], 1.5)
 
 
 @pytest.mark.parametrize("broken", [([], 1, 1), ([0], 1, 1), ([1], 0, 1), ([1], 1, -1)])

@@ -21,6 +21,14 @@ def test_no_cost_for_what_is_no_probability(p):
         training.token_cost(["a"], [p])
 
 
+def test_the_ruler_is_in_order():
+    figure, sentence = assert_readable(training.ruler({"chance": 4.2, "English": 2.5}))
+    assert sentence == "From few bits per byte to many: English; chance."
+    assert list(figure.axes[0].lines[0].get_xdata()) == [2.5, 4.2]
+    with pytest.raises(ValueError, match="odd has 9 bits per byte"):
+        training.ruler({"odd": 9})
+
+
 def test_the_schedule():
     rates = [0.1, 0.2, 0.3, 0.25, 0.07]
     figure, sentence = assert_readable(training.schedule(rates, warmup=3))

@@ -2,9 +2,39 @@
 
 from collections.abc import Sequence
 
-from transnormer_edu.plots.style import INK, LINES, Drawing, drawing, need_equal_lengths, new_figure
+from transnormer_edu.plots.style import (
+    BLUE,
+    INK,
+    LINES,
+    Drawing,
+    drawing,
+    need_equal_lengths,
+    new_figure,
+)
 
 MB = 1e6
+
+
+@drawing
+def what_is_left(values: Sequence[float], decay: float) -> Drawing:
+    """Value of each token, hollow, and what the last token still sees of it, filled.
+
+    Errors: ValueError for no values or a decay outside 0 to 1.
+    """
+    need_equal_lengths(values=values)
+    if not 0 <= decay <= 1:
+        raise ValueError(f"decay is {decay}, expected 0 to 1")
+    n = len(values)
+    left = [decay ** (n - 1 - s) * value for s, value in enumerate(values)]
+    figure = new_figure(5.5, 2.8)
+    axes = figure.subplots()
+    axes.bar(range(1, n + 1), values, facecolor="none", edgecolor=INK, label="as it came")
+    axes.bar(range(1, n + 1), left, color=BLUE, width=0.5, label=f"left at token {n}")
+    axes.set_xticks(range(1, n + 1))
+    axes.set(xlabel="token (number)", ylabel="value (1)")
+    axes.legend(loc="upper left")
+    said = ", ".join(f"{part:g} of {value:g}" for part, value in zip(left, values, strict=True))
+    return figure, f"What token {n} still sees of each: {said}."
 
 
 @drawing

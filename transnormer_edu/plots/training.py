@@ -48,6 +48,27 @@ def token_cost(tokens: Sequence[str], probabilities: Sequence[float]) -> Drawing
 
 
 @drawing
+def ruler(bits: Mapping[str, float]) -> Drawing:
+    """Bits per byte of several texts on one scale from 0 to 8.
+
+    Errors: ValueError for nothing to show or a value outside 0 to 8.1.
+    """
+    need_equal_lengths(bits=list(bits))
+    outside = [name for name, value in bits.items() if not 0 <= value <= 8.1]
+    if outside:
+        raise ValueError(f"{outside[0]} has {bits[outside[0]]} bits per byte, expected 0 to 8")
+    ordered = sorted(bits, key=bits.get)
+    figure = new_figure(height=1 + 0.4 * len(bits))
+    axes = figure.subplots()
+    axes.hlines(range(len(ordered)), 0, [bits[name] for name in ordered], color=BLUE, linewidth=3)
+    axes.plot([bits[name] for name in ordered], range(len(ordered)), "o", color=ORANGE, ms=9)
+    axes.set_yticks(range(len(ordered)), ordered)
+    axes.set(xlabel="needed (bits per byte)", ylabel="text", xlim=(0, 8.2))
+    axes.set_ylim(-0.6, len(ordered) - 0.4)
+    return figure, f"From few bits per byte to many: {'; '.join(ordered)}."
+
+
+@drawing
 def schedule(rates: Sequence[float], warmup: int) -> Drawing:
     """The learning rate of every step, the end of the warm-up marked.
 
