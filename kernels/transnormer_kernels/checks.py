@@ -31,7 +31,8 @@ def check_tensor(name, x, shape, dtypes, device):
     require(
         isinstance(x, torch.Tensor), TypeError, f"{name} is a {type(x).__name__}; pass a tensor."
     )
-    fits = x.ndim == len(shape) and all(w is None or w == s for w, s in zip(shape, x.shape))
+    sizes = zip(shape, x.shape, strict=False)
+    fits = x.ndim == len(shape) and all(want in (None, size) for want, size in sizes)
     wanted = ", ".join("any" if w is None else str(w) for w in shape)
     require(fits, ValueError, f"{name} has shape {tuple(x.shape)}; ({wanted}) was expected.")
     names = " or ".join(str(d) for d in dtypes)
@@ -42,7 +43,7 @@ def check_tensor(name, x, shape, dtypes, device):
 
 
 def check_rate(rate, b, h, device):
-    """rate (h,) or (b, h), floating, ≥ 0 and fixed. On a GPU its values are not read: that would wait."""
+    """rate (h,) or (b, h), floating, fixed, ≥ 0. A GPU's values are not read: it would wait."""
     require(
         isinstance(rate, torch.Tensor),
         TypeError,
@@ -50,7 +51,7 @@ def check_rate(rate, b, h, device):
     )
     require(
         tuple(rate.shape) in ((h,), (b, h)), ValueError,
-        f"rate has shape {tuple(rate.shape)}; ({h},) or ({b}, {h}) was expected, one rate per head.",
+        f"rate has shape {tuple(rate.shape)}; ({h},) or ({b}, {h}) was expected, one per head.",
     )  # fmt: skip
     require(
         rate.dtype.is_floating_point, TypeError,

@@ -19,8 +19,8 @@ COLUMNS = 32  # of the state per program: enough programs to fill a GPU from a s
 
 @triton.jit
 def decode_kernel(
-    q, k, v, rate, state, o, q_strides, k_strides, v_strides, rate_strides, state_strides, o_strides,
-    heads,
+    q, k, v, rate, state, o,
+    q_strides, k_strides, v_strides, rate_strides, state_strides, o_strides, heads,
     DK: tl.constexpr, DV: tl.constexpr, DK_TILE: tl.constexpr, DV_TILE: tl.constexpr,
 ):  # fmt: skip
     """One head, DV_TILE columns of its state."""
@@ -89,7 +89,8 @@ def decode_step(q, k, v, rate, state):
     check_rate(rate, b, h, q.device)
     check_tensor("state", state, (b, h, dk, v.shape[-1]), (torch.float32,), q.device)
     require(
-        not (torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, state))), ValueError,
+        not torch.is_grad_enabled() or not any(x.requires_grad for x in (q, k, v, state)),
+        ValueError,
         "decode_step has no gradient, but an input requires one; call it under torch.no_grad().",
     )  # fmt: skip
     check_launch(q)

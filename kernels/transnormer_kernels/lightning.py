@@ -75,7 +75,7 @@ def enter_cuda():
 
 
 def described(use_tma, rows, *pairs):
-    """(tensor, columns) pairs as descriptors of (rows, columns) tiles, or the tensors as they are."""
+    """(tensor, columns) pairs as descriptors of (rows, columns) tiles, or the plain tensors."""
     if not use_tma:
         return [x for x, _ in pairs]
     if pairs[0][0].is_cuda:
@@ -88,7 +88,7 @@ def strides(x, dims):
 
 
 def launch_scan(q, k, v, o, rate, states, final_state, rows, reverse=False):
-    """o = LA(q, k, v), or AL with `reverse`, in segments of `rows` rows that start from `states`."""
+    """o = LA(q, k, v), or AL with `reverse`, in segments of `rows` rows from `states`."""
     b, h, n, dk = q.shape
     dv = v.shape[-1]
     tma = tma_ready(q, k, v, o)

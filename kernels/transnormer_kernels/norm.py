@@ -5,8 +5,8 @@
 
     gated:  y = u ⊙ ρ x             du = dy ⊙ x̂, and dx as above with u ⊙ dy for dy
 
-The mean runs over the last dimension in fp32 (arXiv 2307.14995, section 3.1.4). Nothing is saved but
-the inputs: the backward has to read x anyway, and ρ costs no traffic.
+The mean runs over the last dimension in fp32 (arXiv 2307.14995, section 3.1.4). Nothing is saved
+but the inputs: the backward has to read x anyway, and ρ costs no traffic.
 """
 
 import torch
@@ -148,14 +148,14 @@ def check_rows(name, x, like=None):
         f"srmsnorm: {name} is {x.dtype}; it takes float16, bfloat16 or float32.",
     )  # fmt: skip
     require(
-        x.ndim >= 1 and 1 <= x.shape[-1] <= 65536, ValueError,
-        f"srmsnorm: {name} has shape {tuple(x.shape)}; the last dimension must be 1 to 65536 wide.",
+        x.ndim >= 1 and 1 <= x.shape[-1] <= 16384, ValueError,
+        f"srmsnorm: {name} has shape {tuple(x.shape)}; the last dimension must be 1 to 16384 wide.",
     )  # fmt: skip
     if like is not None:
         require(
             x.shape == like.shape and x.dtype == like.dtype and x.device == like.device, ValueError,
-            f"srmsnorm_gate: u is {tuple(x.shape)} {x.dtype} on {x.device}, x is {tuple(like.shape)} "
-            f"{like.dtype} on {like.device}; they must agree.",
+            f"srmsnorm_gate: u is {tuple(x.shape)} {x.dtype} on {x.device}, x is "
+            f"{tuple(like.shape)} {like.dtype} on {like.device}; they must agree.",
         )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ JOIN_CELLS = 4096  # numbers that a program of join_states_kernel holds: 32 per 
 
 
 def padded(size):
-    """The next power of two, at least 16 (the smallest tile of tl.dot), that holds `size` columns."""
+    """The next power of two that holds `size` columns, at least 16: tl.dot's smallest tile."""
     return max(16, 1 << (size - 1).bit_length())
 
 
@@ -94,7 +94,7 @@ def segment_rows(batch_heads, n, device):
     """Rows per segment, a multiple of the largest chunk.
 
     Segments read k and v twice, so there is one (all rows) where the heads fill the GPU; else as
-    many as fill it, none shorter than two chunks: below that three launches cost more than they save.
+    many as fill it, none shorter than two chunks: below that two more launches cost too much.
     """
     wanted = max(1, min(processors(device) // batch_heads, n // (2 * LARGEST_CHUNK)))
     return -(-n // (wanted * LARGEST_CHUNK)) * LARGEST_CHUNK

@@ -25,6 +25,10 @@ Where heads are few, the rows are cut into segments, one program each. `segment_
 what each segment adds to the state, `join_states_kernel` turns these sums into the state at each
 segment's border, and then every segment can start at once.
 
+The kernels hold Oᵀ and Sᵀ, and so the equations appear transposed there: the rows of a product are
+what is dealt out to the warps, and the 128 columns of v occupy eight warps, the 64 rows of a chunk
+only four.
+
 Strides are in elements; a tuple of strides belongs to the tensor of the same name.
 """
 
@@ -133,9 +137,8 @@ def scan(
 
         # Oᵀ = Vᵀ ((Q Kᵀ) ⊙ M)ᵀ + Sᵀ Qᵀ Λ
         scores = tl.dot(k_tile, tl.trans(q_tile), input_precision="ieee") * mask
-        o_tile = (
-            tl.dot(state.to(q_tile.dtype), tl.trans(q_tile), input_precision="ieee") * read[None, :]
-        )
+        o_tile = tl.dot(state.to(q_tile.dtype), tl.trans(q_tile), input_precision="ieee")
+        o_tile *= read[None, :]
         o_tile = tl.dot(tl.trans(v_tile), scores.to(v_tile.dtype), o_tile, input_precision="ieee")
         store_tile(o, o_strides, b, h, row, col, n, tl.trans(o_tile), CHUNK, DV_TILE, DV, TMA)
 
@@ -143,7 +146,7 @@ def scan(
         v_write = tl.trans(v_tile * write[:, None]).to(v_tile.dtype)
         state = tl.dot(v_write, k_tile, state * decay_power(r, live), input_precision="ieee")
 
-    if RETURN_STATE:
+    if RETURN_STATE:  # noqa: SIM102 (decided when the kernel is compiled)
         if segment == (0 if REVERSE else tl.num_programs(1) - 1):
             at, inside = state_tile(
                 final_state, final_strides, b, h, 0, col, DK, DV, DK_TILE, DV_TILE
@@ -232,7 +235,7 @@ def scan_back_kernel(
         grad = tl.dot(do_read, q_tile, grad * decay_power(r, live), input_precision="ieee")
         g_tile = grad.to(q_tile.dtype)
 
-    if RETURN_STATE:
+    if RETURN_STATE:  # noqa: SIM102 (decided when the kernel is compiled)
         if segment == 0:
             at, inside = state_tile(
                 final_state, final_strides, b, h, 0, 0, DK, DV, DK_TILE, DV_TILE
@@ -265,7 +268,7 @@ def segment_state_kernel(
     r = load_rate(rate, rate_strides, b, h)
     j = tl.arange(0, CHUNK)
     state = tl.zeros((DV_TILE, DK_TILE), tl.float32)
-    for step in range(0, chunks):
+    for step in range(chunks):
         start = (step if REVERSE else (chunks - 1 - step)) * CHUNK
         row = first + start
         k_tile = load_tile(k, k_strides, b, h, row, 0, n, CHUNK, DK_TILE, DK, TMA)
@@ -288,7 +291,7 @@ def join_states_kernel(
     DK: tl.constexpr, DV: tl.constexpr, SEGMENTS: tl.constexpr, TILE: tl.constexpr,
     REVERSE: tl.constexpr, HAS_STATE: tl.constexpr,
 ):  # fmt: skip
-    """From sums to states, in place: S_s = λ^rows S_{s-1} + sum_s, where sum_0 is the initial state.
+    """From sums to states, in place: S_s = λ^rows S_{s-1} + sum_s; sum_0 is the initial state.
 
     A program takes TILE of the dk·dv numbers of one head's state, for all its segments at once.
     """

@@ -16,7 +16,7 @@ pytest.importorskip("triton", reason="Triton has wheels for Linux alone")
 
 
 def places(*dtypes):
-    """(device, dtype) pairs: the interpreter for fp32 and fp16 (its bf16 is wrong), a GPU for all."""
+    """(device, dtype) pairs: the interpreter for fp32, fp16 (its bf16 is wrong), a GPU for all."""
     names = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
     cpu = [
         pytest.param(

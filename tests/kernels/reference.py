@@ -1,4 +1,4 @@
-"""The operator by its definition, token by token, in float64: slow, and independent of the kernels."""
+"""The operator by its definition, token by token, in float64: independent of the kernels."""
 
 import torch
 

@@ -128,7 +128,7 @@ def configurations(arch, every):
         if every or (dk, dv) in few[-4::3]:
             for found in others(arch, dtype, dk, dv):
                 yield {"dtype": TYPES[dtype], "dk": dk, "dv": dv}, *found
-    for width in (1000, 1024, 4096, 8192, 65536) if every else (4096, 65536):
+    for width in (1000, 1024, 4096, 8192, 16384) if every else (4096, 16384):
         for found in norms(torch.bfloat16, width):
             yield {"width": width}, *found
     for segments in (2, 16, 256):

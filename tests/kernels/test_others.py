@@ -17,7 +17,7 @@ def against_v1(device, dtype, b, h, n, dk, dv):
     ref = recurrence(q, k, v, rate)[0]
     got = torch.autograd.grad(o, [q, k, v], do)
     wanted = torch.autograd.grad(ref, [q, k, v], do.double())
-    for x, y in zip((o, *got), (ref, *wanted)):
+    for x, y in zip((o, *got), (ref, *wanted), strict=True):
         assert error(x, y) <= BOUND[dtype]
 
 
@@ -49,11 +49,11 @@ def test_srmsnorm(device, dtype, shape, gated):
     got, wanted = (torch.autograd.grad(a, leaves, g) for a, g in ((y, dy), (ref, dy.double())))
     assert y.shape == x.shape and y.dtype == dtype
     if x.numel():
-        for a, b in zip((y, *got), (ref, *wanted)):
+        for a, b in zip((y, *got), (ref, *wanted), strict=True):
             assert error(a.flatten(), b.flatten()) <= BOUND[dtype]
 
 
-@pytest.mark.parametrize("width", [1024, 4096, 8192, 20000])
+@pytest.mark.parametrize("width", [1024, 4096, 8192, 16384])
 @ONLY_GPU
 def test_srmsnorm_at_model_widths(device, dtype, width):
     x = torch.randn(300, width, device=device, dtype=dtype)
