@@ -212,6 +212,7 @@ def _widget_state(notebook) -> dict:
 
 def stable_form(notebook) -> None:
     """Take out, in place, what changes from run to run though nothing has changed."""
+    notebook.metadata.pop("jupytext", None)  # how somebody edited it
     notebook.metadata["kernelspec"] = {
         "display_name": "Python 3 (ipykernel)",
         "language": "python",
