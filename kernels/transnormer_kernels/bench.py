@@ -100,12 +100,6 @@ def softmax(backend):
     return attend
 
 
-def chunked(q, k, v, rate):
-    from transnormer_edu.attention import linear_attention
-
-    return linear_attention(q, k, v, rate, form="chunked")
-
-
 def flash_linear_attention(q, k, v, rate):
     """chunk_simple_gla wants (b, n, h, d): contiguous there, so that it need not copy."""
     from fla.ops.simple_gla import chunk_simple_gla
@@ -117,19 +111,18 @@ CONTESTANTS = {
     "ours": lightning_attention,
     "softmax_cudnn": softmax("CUDNN_ATTENTION"),
     "softmax_flash": softmax("FLASH_ATTENTION"),
-    "pytorch_chunked": chunked,
     "fla": flash_linear_attention,  # last: its first call tunes for a minute or more
 }
 
 
-def race(name, b, h, n, bandwidth):
+def race(name, attend, b, h, n, bandwidth):
     """One contestant at one size: times, share of the floor, memory; or why it did not run."""
     if name == "pytorch_chunked" and n > CHUNKED_UP_TO:
         return {"skipped": f"longer than {CHUNKED_UP_TO}"}
     if name.startswith("softmax") and b * h * n * n > SCORES_UP_TO:
         return {"skipped": f"more than {SCORES_UP_TO:.0e} scores"}
     try:
-        return measure(CONTESTANTS[name], name == "fla", b, h, n, bandwidth)
+        return measure(attend, name == "fla", b, h, n, bandwidth)
     except Exception as error:
         return {"skipped": f"{type(error).__name__}: {str(error)[:120]}"}
 
@@ -253,11 +246,12 @@ def line(row):
     return "  ".join(cells)
 
 
-def main(argv=None):
-    """Measures, prints a table and writes the JSON file."""
+def main(argv=None, peers=None):
+    """Measures, prints a table and writes the JSON file. peers: {name: f(q, k, v, rate)} to add."""
+    contestants = CONTESTANTS | (peers or {})
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", default="kernels.json", help="where the results go")
-    parser.add_argument("--only", nargs="*", default=list(CONTESTANTS), choices=list(CONTESTANTS))
+    parser.add_argument("--only", nargs="*", default=list(contestants), choices=list(contestants))
     parser.add_argument("--commit", help="the commit measured, where git does not know")
     options = parser.parse_args(argv)
     if not torch.cuda.is_available():
@@ -278,7 +272,13 @@ def main(argv=None):
         print({k: round(v, 4) for k, v in row.items()}, flush=True)
     for name in options.only:
         for b, h, n in SHAPES:
-            row = {"name": name, "b": b, "h": h, "n": n, **race(name, b, h, n, bandwidth)}
+            row = {
+                "name": name,
+                "b": b,
+                "h": h,
+                "n": n,
+                **race(name, contestants[name], b, h, n, bandwidth),
+            }
             results["rows"].append(row)
             print(line(row), flush=True)
             torch.cuda.empty_cache()
