@@ -54,7 +54,17 @@ def test_losses_names_who_learned():
 
 def test_losses_that_explode_leave_room_for_the_others():
     figure, _ = training.losses({"good": [7.0, 4.0], "bad": [7.0, 1e9]}, start=7.0)
-    assert 7 < figure.axes[0].get_ylim()[1] < 30
+    low, high = figure.axes[0].get_ylim()
+    assert low < 4
+    assert 7 < high < 30
+
+
+def test_losses_at_one_step():
+    runs = {"soft": [7.6, 6.0, 9.0], "hard": [7.6, 8.0, 7.0]}
+    sentence = training.losses(runs, start=7.5, at=2)[1]
+    assert sentence == "At step 2: soft is below ln V, hard is above ln V."
+    with pytest.raises(ValueError, match="soft has 3 steps, expected step 4"):
+        training.losses(runs, start=7.5, at=4)
 
 
 def test_the_mover_shows_the_run_it_is_given():

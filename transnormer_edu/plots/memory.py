@@ -57,7 +57,7 @@ def state_and_cache(
     axes.loglog(lengths, [state_bytes / MB] * len(lengths), label="state (linear)", **LINES[0])
     axes.loglog(lengths, cache, label="key-value cache (softmax)", **LINES[1])
     meet = state_bytes / cache_bytes_per_token
-    axes.axvline(meet, color=INK, linestyle=":", linewidth=1.5)
+    axes.plot([meet, meet], [min(cache), state_bytes / MB], color=INK, linestyle=":")
     axes.set(xlabel="text read so far (tokens)", ylabel="kept of the past (MB)")
     axes.legend(loc="upper left")
     return figure, (

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from transnormer_edu.plots.page import png_of
 
-AWAY = "A slider stands here when the lesson runs: `make lab`. The figure above shows it at rest."
+AWAY = "A slider stands here when the lesson runs: make lab. The figure above shows it at rest."
 
 
 def slider(

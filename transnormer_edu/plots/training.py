@@ -93,44 +93,30 @@ def schedule(rates: Sequence[float], warmup: int) -> Drawing:
 
 
 @drawing
-def losses(
-    runs: Mapping[str, Sequence[float]], start: float, stalled_above: float | None = None
-) -> Drawing:
+def losses(runs: Mapping[str, Sequence[float]], start: float, at: int | None = None) -> Drawing:
     """Training loss over steps for several runs, beside the loss of a model that knows nothing.
 
-    runs            name -> loss of steps 1, 2, ..., nats per token
-    start           ln V, the loss of equal probabilities
-    stalled_above   runs that end above it are named in the sentence; None: `start` - 1
-    Errors: ValueError for no run, more runs than line styles, or an empty one.
+    runs    name -> loss of steps 1, 2, ..., nats per token
+    start   ln V, the loss of equal probabilities
+    at      the sentence says who is above `start` at this step; None: who ended 1 nat below it
+    Errors: ValueError for no run, too many or an empty one, or one without step `at`.
     """
     if not 1 <= len(runs) <= len(LINES):
         raise ValueError(f"got {len(runs)} runs, expected 1 to {len(LINES)}")
-    limit = start - 1 if stalled_above is None else stalled_above
+    for name, values in runs.items():
+        need_equal_lengths(**{name: values})
+    sentence = _who_learned(runs, start - 1) if at is None else _who_is_above(runs, start, at)
     figure = new_figure()
     axes = figure.subplots()
     for (name, values), line in zip(runs.items(), LINES, strict=False):
-        need_equal_lengths(**{name: values})
-        axes.plot(
-            range(1, len(values) + 1),
-            values,
-            label=name,
-            markevery=max(1, len(values) // 8),
-            **line,
-        )
-    axes.axhline(start, color=INK, linestyle=":", linewidth=1.5)
-    axes.annotate(
-        "ln V: knows nothing", (1, start), (2, 4), textcoords="offset points", fontsize=10
-    )
+        every = max(1, len(values) // 8)
+        axes.plot(range(1, len(values) + 1), values, label=name, markevery=every, **line)
+    axes.axhline(start, color=INK, linestyle=":", linewidth=1.5, label="ln V:\nknows nothing")
     axes.set(xlabel="step (updates)", ylabel="training loss (nats per token)")
-    top = max(min(v, 3 * start) for values in runs.values() for v in values if math.isfinite(v))
-    axes.set_ylim(0, max(top, start) * 1.08)
-    axes.legend(loc="lower left")
-    learned = [name for name, values in runs.items() if _end(values) < limit]
-    stalled = [name for name in runs if name not in learned]
-    return figure, (
-        f"Learned (ended below {limit:.1f} nats per token): {', '.join(learned) or 'none'}. "
-        f"Did not: {', '.join(stalled) or 'none'}."
-    )
+    seen = [v for values in runs.values() for v in values if math.isfinite(v)]
+    axes.set_ylim(min(*seen, start) - 1, min(max(*seen, start), 3 * start) + 1)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return figure, sentence
 
 
 @drawing
@@ -171,14 +157,12 @@ def rate_sweep(rates: Sequence[float], final_losses: Sequence[float], start: flo
     axes.semilogx(rates, final_losses, **LINES[0])
     best = min(range(len(rates)), key=lambda i: final_losses[i])
     axes.plot(rates[best], final_losses[best], "o", color=ORANGE, markersize=13, fillstyle="none")
-    axes.axhline(start, color=INK, linestyle=":", linewidth=1.5)
-    axes.annotate(
-        "ln V: knows nothing", (rates[0], start), (2, 4), textcoords="offset points", fontsize=10
-    )
+    axes.axhline(start, color=INK, linestyle=":", linewidth=1.5, label="ln V: knows nothing")
+    axes.legend(loc="upper left")
     axes.set(
         xlabel="highest learning rate (1)",
         ylabel="loss at the end (nats per token)",
-        ylim=(0, 1.15 * max(start, *final_losses)),
+        ylim=(min(final_losses) - 1, 1.15 * max(start, *final_losses)),
     )
     inside = "between the ends" if 0 < best < len(rates) - 1 else "at an end of the range"
     return figure, (
@@ -204,10 +188,8 @@ def learning_curve(
         need_equal_lengths(steps=steps, bits=bits)
         axes.plot(steps, bits, label=name, **line)
     axes.axhline(zlib, color=INK, linestyle=":")
-    last = max(steps[-1] for steps, _ in curves.values())
-    axes.annotate(
-        "zlib −9", (last, zlib), (0, 5), textcoords="offset points", ha="right", fontsize=11
-    )
+    first = min(steps[0] for steps, _ in curves.values())
+    axes.annotate("zlib −9", (first, zlib), (0, -14), textcoords="offset points")
     axes.set(xlabel="step (updates)", ylabel="held-out text (bits per byte)", ylim=(0, None))
     axes.legend(loc="upper right")
     return figure, "; ".join(
@@ -262,6 +244,26 @@ def speed_over_length(lengths: Sequence[int], speeds: Mapping[str, Sequence[floa
     )
     axes.legend(loc="lower left")
     return figure, f"At {lengths[-1]} tokens " + "; ".join(said) + "."
+
+
+def _who_learned(runs: Mapping[str, Sequence[float]], limit: float) -> str:
+    learned = [name for name, values in runs.items() if _end(values) < limit]
+    stalled = [name for name in runs if name not in learned]
+    return (
+        f"Learned (ended below {limit:.1f} nats per token): {', '.join(learned) or 'none'}. "
+        f"Did not: {', '.join(stalled) or 'none'}."
+    )
+
+
+def _who_is_above(runs: Mapping[str, Sequence[float]], start: float, at: int) -> str:
+    short = [name for name, values in runs.items() if not 1 <= at <= len(values)]
+    if short:
+        raise ValueError(f"{short[0]} has {len(runs[short[0]])} steps, expected step {at} in it")
+    said = (
+        f"{name} is {'above' if values[at - 1] > start else 'below'} ln V"
+        for name, values in runs.items()
+    )
+    return f"At step {at}: {', '.join(said)}."
 
 
 def _end(values: Sequence[float]) -> float:
