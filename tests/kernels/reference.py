@@ -26,6 +26,11 @@ def left_product(q, k, v, rate):
     return ((q @ k.mT) * m) @ v
 
 
+def wide(*tensors):
+    """Float64 copies as leaves: a gradient taken through the narrow ones would be rounded too."""
+    return [x.detach().double().requires_grad_() for x in tensors]
+
+
 def error(x, ref):
     """‖x - ref‖ / ‖ref‖, the larger of: the whole tensor, its worst (batch, head)."""
     ref = ref.detach()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from .conftest import ANYWHERE, BOUND, EVERYWHERE, HALF, ONLY_GPU
-from .reference import error, left_product, recurrence
+from .reference import error, left_product, recurrence, wide
 
 kernels = pytest.importorskip("transnormer_kernels")
 attention = kernels.lightning_attention
@@ -33,8 +33,9 @@ def check(dtype, device, b, h, n, dk, dv, rate):
     o, final = attention(q, k, v, rate, state=state, return_state=True)
     assert o.dtype == dtype and final.dtype == torch.float32
     grads = torch.autograd.grad([o, final], leaves, [do, dfinal])
-    ref = recurrence(q, k, v, rate, state)
-    wanted = torch.autograd.grad(ref, leaves, [do.double(), dfinal.double()])
+    exact = wide(*leaves)
+    ref = recurrence(*exact[:3], rate, exact[3])
+    wanted = torch.autograd.grad(ref, exact, [do.double(), dfinal.double()])
     agree(dtype, (o, final, *grads), (*ref, *wanted))
 
 

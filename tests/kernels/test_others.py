@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from .conftest import ANYWHERE, BOUND, EVERYWHERE, HALF, ONLY_GPU
-from .reference import error, recurrence
+from .reference import error, recurrence, wide
 
 kernels = pytest.importorskip("transnormer_kernels")
 
@@ -14,9 +14,10 @@ def against_v1(device, dtype, b, h, n, dk, dv):
     q, k, v = (make(d).requires_grad_() for d in (dk, dk, dv))
     do, rate = make(dv), torch.tensor([0.0, 0.37, 8.0], device=device)[:h]
     o = kernels.lightning_attention_v1(q, k, v, rate)
-    ref = recurrence(q, k, v, rate)[0]
+    exact = wide(q, k, v)
+    ref = recurrence(*exact, rate)[0]
     got = torch.autograd.grad(o, [q, k, v], do)
-    wanted = torch.autograd.grad(ref, [q, k, v], do.double())
+    wanted = torch.autograd.grad(ref, exact, do.double())
     for x, y in zip((o, *got), (ref, *wanted), strict=True):
         assert error(x, y) <= BOUND[dtype]
 
@@ -44,9 +45,11 @@ def test_srmsnorm(device, dtype, shape, gated):
     x, u, dy = (torch.randn(shape, device=device, dtype=dtype) for _ in range(3))
     x, u = x.requires_grad_(), u.requires_grad_()
     y = kernels.srmsnorm_gate(x, u) if gated else kernels.srmsnorm(x)
-    ref = normed(x) * (u.double() if gated else 1)
     leaves = [x, u] if gated else [x]
-    got, wanted = (torch.autograd.grad(a, leaves, g) for a, g in ((y, dy), (ref, dy.double())))
+    exact = wide(*leaves)
+    ref = normed(exact[0]) * (exact[1] if gated else 1)
+    got = torch.autograd.grad(y, leaves, dy)
+    wanted = torch.autograd.grad(ref, exact, dy.double())
     assert y.shape == x.shape and y.dtype == dtype
     if x.numel():
         for a, b in zip((y, *got), (ref, *wanted), strict=True):
