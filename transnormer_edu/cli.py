@@ -48,14 +48,14 @@ def says_what_is_wrong(command):
 @says_what_is_wrong
 def doctor():
     """What is installed, what works, what does not and how to mend it."""
-    from transnormer_edu.doctor import checks
+    from transnormer_edu.doctor import checks, healthy
 
-    found = checks()
-    for check in found:
-        typer.echo(f"{'ok  ' if check.ok else 'look'}  {check.name:20} {check.what}")
-        if not check.ok:
-            typer.echo(f"{'':26} {check.mend}")
-    if not all(check.ok for check in found):
+    findings = checks()
+    for check in findings:
+        typer.echo(f"{check.mark:8} {check.name:20} {check.what}")
+        if not check.ok and check.mend:
+            typer.echo(f"{'':29} {check.mend}")
+    if not healthy(findings):
         raise typer.Exit(1)
 
 
@@ -226,6 +226,32 @@ def bench_attention():
 
     for line in table(attention_speed()):
         typer.echo(line)
+
+
+@bench.command("kernels")
+@says_what_is_wrong
+def bench_kernels(
+    out: Annotated[Path, typer.Option(help="Where the results go, as JSON.")] = Path(
+        "build/kernels.json"
+    ),
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="ours, pytorch_chunked, softmax_cudnn, softmax_flash, fla; again for more."
+        ),
+    ] = None,
+):
+    """The Triton kernels beside their peers: speed, memory, error. Needs a CUDA GPU."""
+    from transnormer_edu.attention import linear_attention
+    from transnormer_edu.lightning import triton_installed
+
+    if not triton_installed():
+        raise ImportError("bench kernels needs Triton, which exists for Linux, and a CUDA GPU")
+    from transnormer_kernels.bench import main
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    chosen = ["--only", *only] if only else []
+    main(["--out", str(out), *chosen], peers={"pytorch_chunked": linear_attention})
 
 
 def _trainer(data, out, from_, kind, sizes, vocab_size, settings):
