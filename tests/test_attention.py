@@ -191,3 +191,16 @@ def test_mixed_and_whole_number_types_are_refused():
     empty = [x[:, :, :0] for x in (q, k, v)]
     with pytest.raises(ValueError, match="at least one token"):
         linear_attention(*empty, rate)
+
+
+def test_a_gradient_costs_no_more_memory_per_token_for_a_longer_text():
+    """Slices instead of splits would fill a tensor of length n for every chunk: n^2 in all."""
+
+    def written(n):
+        q, k, v = (torch.randn(1, 1, n, 8, requires_grad=True) for _ in "qkv")
+        o = linear_attention(q, k, v, torch.tensor([0.1]), chunk_size=16)
+        with torch.profiler.profile(profile_memory=True) as seen:
+            o.sum().backward()
+        return sum(max(e.self_cpu_memory_usage, 0) for e in seen.events())
+
+    assert written(1024) < 4.5 * written(256)

@@ -89,8 +89,7 @@ def _recurrent(q, k, v, rate, state, _):
     """S_t = lambda S_{t-1} + k_t v_t^T;  o_t = q_t S_t, token after token."""
     keep = torch.exp(-rate)[..., None, None]
     outputs = []
-    for t in range(q.shape[2]):
-        q_t, k_t, v_t = (x[:, :, t, None].to(state.dtype) for x in (q, k, v))
+    for q_t, k_t, v_t in _pieces(q, k, v, 1, state.dtype):
         state = keep * state + k_t.transpose(-1, -2) * v_t
         outputs.append(q_t @ state)
     return torch.cat(outputs, dim=2), state
@@ -109,8 +108,7 @@ def _chunked(q, k, v, rate, state, size):
     left = torch.exp(-rate[..., None, None] * (age + 1))
     fade = torch.exp(-rate[..., None, None] * age.flip(0))
     outputs = []
-    for start in range(0, q.shape[2], size):
-        q_c, k_c, v_c = (x[:, :, start : start + size].to(state.dtype) for x in (q, k, v))
+    for q_c, k_c, v_c in _pieces(q, k, v, size, state.dtype):
         m = q_c.shape[2]  # the last chunk may be shorter
         near = ((q_c @ k_c.transpose(-1, -2)) * mask[..., :m, :m]) @ v_c
         far = (left[..., :m, :] * q_c) @ state
@@ -118,6 +116,12 @@ def _chunked(q, k, v, rate, state, size):
         faded = (fade[..., size - m :, :] * k_c).transpose(-1, -2)
         state = left[..., m - 1, None, :] * state + faded @ v_c
     return torch.cat(outputs, dim=2), state
+
+
+def _pieces(q, k, v, size, dtype):
+    """Pieces of `size` tokens. Not slices: the gradient of each would fill a tensor of length n."""
+    pieces = (x.split(size, dim=2) for x in (q, k, v))
+    return ([x.to(dtype) for x in piece] for piece in zip(*pieces, strict=True))
 
 
 # The parallel form is the chunked one with a single chunk: one n x n map, no loop.
