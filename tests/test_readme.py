@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -28,15 +29,18 @@ WITHOUT_CONDA = {
 }
 
 
+def blocks(language: str) -> list[str]:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}[^\n]*\n(.*?)^```", text, re.M | re.S)
+
+
 def readme_commands() -> list[str]:
-    blocks = re.findall(r"^```sh[^\n]*\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
-    lines = "".join(blocks).splitlines()
+    lines = "".join(blocks("sh")).splitlines()
     return [re.sub(r"\s+# .*", "", line).strip() for line in lines if line.strip()]
 
 
 def test_every_block_is_looked_at():
-    text = (ROOT / "README.md").read_text()
-    assert re.findall(r"^```(\w*)", text, re.M)[::2] == ["sh"] * (text.count("\n```") // 2)
+    assert len(blocks("sh")) + len(blocks("python")) == len(blocks(""))
     assert set(COVERED) | WITHOUT_CONDA <= set(readme_commands()), "an exemption nobody needs"
 
 
@@ -50,6 +54,17 @@ def test_readme_command(command, tmp_path):
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stdout.strip()
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_readme_python(code, tmp_path, monkeypatch):
+    shutil.copytree(ROOT / "tests" / "data" / "released_small", tmp_path / "folder")
+    monkeypatch.chdir(tmp_path)
+    names = {"ids": torch.randint(3, 150, (2, 9)), "more": torch.randint(3, 150, (2, 4))}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["logits"].shape == (2, 4, 151)
+    assert names["tokens"].shape == (2, 24)
+    assert names["config"].dim == 1024
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make on this machine")
