@@ -44,7 +44,9 @@ def slider(
         style={"description_width": "initial"},
         layout={"width": "32rem"},
     )
-    picture, words = widgets.Image(format="png"), widgets.Label()
+    pixels = round(figure.get_figwidth() * figure.dpi)  # unstretched, so that letters stay sharp
+    picture = widgets.Image(format="png", layout={"width": f"{pixels}px", "max_width": "100%"})
+    words = widgets.Label()
 
     def redraw(position: float) -> None:
         words.value = move(position)
