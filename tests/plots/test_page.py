@@ -9,7 +9,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from transnormer_edu.notebook_pages import write_page
-from transnormer_edu.plots import moving, page, show, slider
+from transnormer_edu.plots import page, show, slider
 from transnormer_edu.plots.page import png_of
 from transnormer_edu.plots.style import new_figure
 from transnormer_edu.plots.training import run_mover, schedule
@@ -27,7 +27,6 @@ def shown(monkeypatch):
         outputs.append((data, metadata or {}))
 
     monkeypatch.setattr(page, "display", keep)
-    monkeypatch.setattr(moving, "display", keep)
     return outputs
 
 
@@ -68,7 +67,7 @@ def test_the_readers_own_style_does_not_reach_the_figures():
         assert png_of(schedule([1.0, 2.0], 1)[0]) == plain
 
 
-def test_a_slider_moves_the_picture_and_its_words(shown):
+def test_a_slider_moves_the_picture_and_its_words():
     figure, move = run_mover({0.1: [7.0, 5.0], 0.3: [7.0, 9.0]}, start=7.6)
     box = slider(figure, move, (0.1, 0.3), "learning rate", start=0.1)
     handle, picture, words = box.children
@@ -80,19 +79,17 @@ def test_a_slider_moves_the_picture_and_its_words(shown):
     assert "0.1" in words.value
 
 
-def test_a_slider_says_in_words_what_a_page_cannot_show(shown, tmp_path):
+def test_a_slider_says_in_words_what_a_page_cannot_show(tmp_path):
     figure, move = run_mover({0.1: [7.0], 0.3: [7.0]}, start=7.6)
-    slider(figure, move, (0.1, 0.3), "learning rate")
-    cell = new_code_cell(
-        "slider(...)",
-        outputs=[new_output("display_data", data=shown[0][0])],
-        execution_count=1,
-    )
+    data = slider(figure, move, (0.1, 0.3), "learning rate")._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in data
+    outputs = [new_output("execute_result", data=data, execution_count=1)]
+    cell = new_code_cell("slider(...)", outputs=outputs, execution_count=1)
     written = write_page(nbformat.from_dict(new_notebook(cells=[cell])), "x", tmp_path, tmp_path)
     assert "make lab" in written.read_text()
 
 
-def test_redrawing_does_not_lay_out_anew(shown, monkeypatch):
+def test_redrawing_does_not_lay_out_anew():
     """The layout of the first drawing stays: that is half of the time."""
     figure, move = run_mover({0.1: [7.0], 0.3: [7.0]}, start=7.6)
     box = slider(figure, move, (0.1, 0.3), "learning rate", start=0.1)

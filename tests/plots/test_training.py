@@ -100,9 +100,12 @@ def test_the_learning_curve():
 
 
 def test_gradient_norms():
-    figure, sentence = assert_readable(training.gradient_norms([3.0, 0.5, 1.0, 2.0], clip=1.0))
-    assert sentence.startswith("2 of 4 gradients")
-    assert list(figure.axes[0].lines[0].get_ydata()) == [3.0, 0.5, 1.0, 2.0]
+    norms = [3.0, 0.5, 1.0, 2.0]
+    figure, sentence = assert_readable(training.gradient_norms(norms, clip=1.0))
+    assert sentence == "Half or more of the gradients were longer than 1 and were shortened."
+    assert list(figure.axes[0].lines[0].get_ydata()) == norms
+    for clip, many in ((3.0, "None of"), (2.0, "Fewer than half of"), (0.4, "All of")):
+        assert training.gradient_norms(norms, clip)[1].startswith(many)
     with pytest.raises(ValueError, match="clip is 0"):
         training.gradient_norms([1.0], clip=0)
 

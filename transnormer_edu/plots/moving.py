@@ -7,12 +7,18 @@ processor cores that takes less than 0.15 s from the slider to the picture.
 from collections.abc import Callable, Sequence
 
 import ipywidgets as widgets
-from IPython.display import display
 from matplotlib.figure import Figure
 
 from transnormer_edu.plots.page import png_of
 
 AWAY = "A slider stands here when the lesson runs: make lab. The figure above shows it at rest."
+
+
+class Slider(widgets.VBox):
+    """A box of widgets that says in words what stands here, where nothing can draw it."""
+
+    def _repr_mimebundle_(self, **kwargs):
+        return super()._repr_mimebundle_(**kwargs) | {"text/plain": AWAY}
 
 
 def slider(
@@ -21,8 +27,8 @@ def slider(
     positions: Sequence[float],
     label: str,
     start: float | None = None,
-) -> widgets.VBox:
-    """Show `figure` under a slider over `positions`; returns the widget.
+) -> Slider:
+    """`figure` under a slider over `positions`: as the last line of a cell, it is shown.
 
     move     changes the figure's artists to the given position and returns its sentence
     start    the first position; None: the one in the middle
@@ -55,14 +61,4 @@ def slider(
     redraw(start)
     figure.set_layout_engine("none")  # the layout of the first drawing stays: half the time
     handle.observe(lambda change: redraw(change["new"]), names="value")
-    box = widgets.VBox([handle, picture, words])
-    view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
-    display(
-        {
-            "application/vnd.jupyter.widget-view+json": view,
-            "text/markdown": f"*{AWAY}*",
-            "text/plain": AWAY,
-        },
-        raw=True,
-    )
-    return box
+    return Slider([handle, picture, words])

@@ -212,8 +212,9 @@ def gradient_norms(norms: Sequence[float], clip: float) -> Drawing:
     axes.axhline(clip, color=ORANGE, linestyle="--", label=f"limit {clip:g}")
     axes.set(xlabel="step (updates)", ylabel="norm of the gradient (1)")
     axes.legend(loc="upper right")
-    clipped = sum(norm > clip for norm in norms)
-    return figure, f"{clipped} of {len(norms)} gradients were longer than {clip:g} and shortened."
+    share = sum(norm > clip for norm in norms) / len(norms)
+    many = {0: "None", 1: "All"}.get(share, "Fewer than half" if share < 0.5 else "Half or more")
+    return figure, f"{many} of the gradients were longer than {clip:g} and were shortened."
 
 
 @drawing
