@@ -114,6 +114,24 @@ def test_weights_keep_their_type_or_take_the_one_asked_for(folder):
     assert all(p.requires_grad for p in wide.parameters())
 
 
+def test_older_bin_files_and_either_name_of_the_head(folder):
+    tensors = torch.load(folder / "pytorch_model.bin", weights_only=True)
+    del tensors["model.embed_tokens.weight"]
+    path = folder / "pytorch_model.bin"
+    torch.save(tensors, path, _use_new_zipfile_serialization=False)
+    ids = torch.tensor([[3, 4, 5]])
+    expected = TransNormerLLM.from_pretrained(GOLDEN)(ids)
+    assert torch.equal(TransNormerLLM.from_pretrained(folder)(ids), expected)
+
+
+def test_what_others_call_part_stays(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m.part").mkdir()
+    (tmp_path / "m.part" / "thesis").write_text("mine")
+    linear(torch.float32).save_pretrained("m")
+    assert (tmp_path / "m.part" / "thesis").read_text() == "mine"
+
+
 def test_the_head_may_be_absent_but_not_another(folder):
     change_weights(folder, lambda tensors: tensors.pop("lm_head.weight"))
     assert TransNormerLLM.from_pretrained(folder)
@@ -146,7 +164,7 @@ def test_wrong_tensors_are_named(folder, change, sentence):
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.safetensors"])
-@pytest.mark.parametrize("keep", [0, 7, 0.5, 0.999])
+@pytest.mark.parametrize("keep", [0, 7, 0.3, 0.5, 0.9, 0.999])
 def test_a_truncated_file_is_named(folder, name, keep):
     if name == "model.safetensors":
         linear(torch.float32).save_pretrained(folder)

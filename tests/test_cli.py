@@ -62,7 +62,7 @@ def test_train_go_on_eval_generate(run, tmp_path):
         "train", "--data", text, "--out", folder, *sizes, *small, status=1
     )
     assert "held out" in run("train", "--from", folder, "--steps", 8)
-    assert "--clip cannot change in a run" in run("train", "--from", folder, "--clip", 2, status=1)
+    assert "--clip is settled by" in run("train", "--from", folder, "--clip", 2, status=1)
     other = tmp_path / "other"
     assert "held out" in run(
         "train", "--from", folder / "best", "--data", text, "--out", other, *small

@@ -64,6 +64,21 @@ def test_mask_is_lower_triangular_powers():
             torch.testing.assert_close(mask[:, t, s], expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_narrow_rate_does_not_let_the_future_in(dtype):
+    assert not decay_mask(torch.zeros(1, dtype=dtype), 3000).triu(1).any()
+
+
+def test_rates_do_not_follow_the_default_type():
+    torch.set_default_dtype(torch.float16)
+    try:
+        rate = released_rates(8, 23, 24)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(rate, released_rates(8, 23, 24))
+    assert torch.equal(rate, released_rates(8, 23, 24, torch.float64).float())
+
+
 @pytest.mark.parametrize("schedule", [released_rates, paper_rates, no_rates])
 def test_bad_layers_and_heads_are_named(schedule):
     with pytest.raises(ValueError, match="layer is 4 of 4 layers, expected 0 to 3"):

@@ -97,6 +97,15 @@ def test_draws_follow_the_distribution():
     assert set(drawn.nonzero()[:, 0].tolist()) == set(order[:nucleus].tolist())
 
 
+def test_the_smallest_temperature_is_greedy_and_no_call_is_wasted():
+    model, prompt, calls = linear(), tokens(1, 5), []
+    greedy = generate(model, prompt, 6, stop_tokens=())
+    assert torch.equal(generate(model, prompt, 6, temperature=1e-45, stop_tokens=()), greedy)
+    model.register_forward_hook(lambda *_: calls.append(1))
+    generate(model, prompt, 6, stop_tokens=())
+    assert len(calls) == 6
+
+
 def test_one_seed_one_text():
     model, prompt = linear(), tokens(2, 5)
     draws = [generate(model, prompt, 10, temperature=1.5, seed=s) for s in (1, 1, 2)]
@@ -121,6 +130,7 @@ def test_a_stream_gives_tokens_as_they_come(model):
         (dict(top_p=1.2), "top_p is 1.2"),
         (dict(ids=[[1, 2], []]), "a prompt is empty"),
         (dict(ids=[]), "a prompt is empty"),
+        (dict(ids=[1.5, 2.0]), "holds fractions"),
         (dict(ids=[[1, 99]]), "id 99 is outside the vocabulary"),
         (dict(attention_mask=torch.zeros(1, 3)), "no real token"),
     ],

@@ -121,6 +121,8 @@ def test_rates_are_not_rounded_with_the_weights():
     layer.bfloat16()
     assert layer.qkvu_proj.weight.dtype == torch.bfloat16
     assert torch.equal(layer.rate, exact)
+    wide = GLA(config(), 1).double().rate
+    assert torch.equal(wide, released_rates(H, 1, 4, torch.float64))
     with torch.device("meta"):
         empty = GLA(config(), 1)
     assert torch.equal(empty.to_empty(device="cpu").rate, exact)

@@ -3,6 +3,8 @@
 Where nothing else is said each test runs on a TransNormerLLM and on the softmax baseline.
 """
 
+import copy
+import pickle
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from safetensors.torch import load_file
 
 from tests.models import BOTH, VOCABULARY, linear, softmax, tokens
 from transnormer_edu import TransNormerLLM
-from transnormer_edu.transformer import Transformer
+from transnormer_edu.model import State
 
 GOLDEN = Path(__file__).parent / "data" / "released_small"
 
@@ -164,15 +166,36 @@ def test_bad_calls_are_named(model, call, sentence):
         model(**dict(ids=tokens(2, 5)) | call)
 
 
+@pytest.mark.bad_input
 def test_a_state_of_another_model_is_named(model):
     _, state = type(model)(model.config)(tokens(2, 5), return_state=True)
     with pytest.raises(ValueError, match=r"3 layers and 2 rows.* was given 4 rows"):
         model(tokens(4, 5), state=state)
-    other = (
-        linear(layers=2, lrpe_layers=()) if isinstance(model, Transformer) else softmax(layers=2)
-    )
+    is_linear = isinstance(model, TransNormerLLM)
+    fewer = linear(layers=2, lrpe_layers=()) if is_linear else softmax(layers=2)
     with pytest.raises(ValueError, match="this model has 2 layers"):
+        fewer(tokens(2, 5), state=state)
+    other = softmax() if is_linear else linear()
+    with pytest.raises(ValueError, match="but this model keeps .*is it another model's"):
         other(tokens(2, 5), state=state)
+    with pytest.raises(ValueError, match="got a state of type tuple"):
+        model(tokens(2, 5), state=(1, 2))
+
+
+@pytest.mark.bad_input
+def test_a_state_of_other_sizes_is_refused_with_a_mask_too():
+    model, ids = linear(), tokens(2, 5)
+    _, state = model(ids, return_state=True)
+    narrow = State(tuple(x[:, :1] for x in state.layers), state.position)
+    for mask in (None, torch.ones(2, 5)):
+        with pytest.raises(ValueError, match="got state"):
+            model(ids, attention_mask=mask, state=narrow)
+
+
+def test_a_model_can_be_pickled_and_copied(model):
+    again = pickle.loads(pickle.dumps(model))
+    assert torch.equal(again(tokens(2, 5)), model(tokens(2, 5)))
+    assert torch.equal(copy.deepcopy(model)(tokens(2, 5)), model(tokens(2, 5)))
 
 
 def padded(prompts, side):

@@ -13,6 +13,22 @@ def exp_below_max(x: Tensor) -> Tensor:
     return torch.exp(x - x.detach().amax(-1, keepdim=True))
 
 
+def one_plus_elu(x: Tensor) -> Tensor:
+    """1 + elu(x): always positive."""
+    return 1 + F.elu(x)
+
+
+def two_plus_elu(x: Tensor) -> Tensor:
+    """2 + elu(x): above 1."""
+    return 2 + F.elu(x)
+
+
+def identity(x: Tensor) -> Tensor:
+    """x as it is."""
+    return x
+
+
+# Named functions, so that a model can be pickled.
 ACTIVATIONS = {
     "silu": F.silu,
     "swish": F.silu,
@@ -22,8 +38,8 @@ ACTIVATIONS = {
     "sigmoid": torch.sigmoid,
     "exp": exp_below_max,
     "leak": F.leaky_relu,
-    "1+elu": lambda x: 1 + F.elu(x),
-    "2+elu": lambda x: 2 + F.elu(x),
+    "1+elu": one_plus_elu,
+    "2+elu": two_plus_elu,
     "sine": torch.sin,
-    "none": lambda x: x,
+    "none": identity,
 }

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-PART = ".part"  # the neighbour's ending: whatever bears it was never finished and may be deleted
+PART = ".part"  # the neighbour's ending: a file of ours that bears it was never finished
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # no space, no quota, larger than is allowed
 
 

@@ -33,6 +33,7 @@ def softmax_weights(
     q: Float[Tensor, "b h n dk"], k: Float[Tensor, "b h n dk"]
 ) -> Float[Tensor, "b h n n"]:
     """Attention map P_ts = softmax over s <= t of q_t k_s / sqrt(dk); every row sums to 1."""
+    check_operands(q, k, k)
     score = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
     future = torch.ones(score.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
     return score.masked_fill(future, -torch.inf).softmax(dim=-1)
@@ -50,6 +51,7 @@ def linear_weights(
     q: Float[Tensor, "b h n dk"], k: Float[Tensor, "b h n dk"], rate: Rate
 ) -> Float[Tensor, "b h n n"]:
     """Map of linear attention A_ts = lambda^(t-s) q_t k_s for s <= t; rows do not sum to 1."""
+    check_operands(q, k, k, rate)
     return (q @ k.transpose(-1, -2)) * decay_mask(rate, q.shape[2]).to(q.dtype)
 
 
@@ -80,9 +82,13 @@ def linear_attention(
     wide = torch.promote_types(v.dtype, torch.float32)
     if state is None:
         state = v.new_zeros(*q.shape[:2], k.shape[-1], v.shape[-1], dtype=wide)
-    size = chunk_size if form == "chunked" else q.shape[2]
-    o, state = FORMS[form](q, k, v, rate.to(wide), state.to(wide), size)
+    o, state = FORMS[form](q, k, v, rate.to(wide), state.to(wide), chunk_size)
     return (o.to(v.dtype), state) if return_state else o.to(v.dtype)
+
+
+def _parallel(q, k, v, rate, state, _):
+    """O = ((Q K^T) * M) V + Lambda Q S: the whole map at once, which is one chunk of n tokens."""
+    return _chunked(q, k, v, rate, state, q.shape[2])
 
 
 def _recurrent(q, k, v, rate, state, _):
@@ -124,8 +130,7 @@ def _pieces(q, k, v, size, dtype):
     return ([x.to(dtype) for x in piece] for piece in zip(*pieces, strict=True))
 
 
-# The parallel form is the chunked one with a single chunk: one n x n map, no loop.
-FORMS = {"parallel": _chunked, "recurrent": _recurrent, "chunked": _chunked}
+FORMS = {"parallel": _parallel, "recurrent": _recurrent, "chunked": _chunked}
 
 
 def check_operands(
@@ -163,7 +168,5 @@ def _check_rate(rate: Tensor, batch: int, heads: int) -> None:
         raise TypeError(f"got rate of type {rate.dtype}; expected a floating type")
     # Reading values makes the host wait for a GPU, and cannot be traced: only on the CPU.
     readable = rate.device.type == "cpu" and not torch.compiler.is_compiling()
-    if readable and not bool((rate >= 0).all()):  # NaN fails this too
-        raise ValueError(
-            f"got rates {rate.tolist()}; expected none negative or NaN: lambda = exp(-rate) <= 1"
-        )
+    if readable and not bool(((rate >= 0) & rate.isfinite()).all()):  # NaN fails this too
+        raise ValueError(f"got rates {rate.tolist()}; expected none negative, NaN or infinite")

@@ -10,6 +10,8 @@ Reading executes nothing: .bin files are opened with `weights_only`. Writing is 
 import json
 import pickle
 import shutil
+import tempfile
+import zipfile
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 
@@ -74,6 +76,8 @@ def config_from_json(config_class, given: dict, where: str = "config.json"):
     ours = {f: given[theirs] for f, theirs in RELEASED.items() if given.get(theirs) is not None}
     if "linear_use_lrpe_list" in given:
         flags = given["linear_use_lrpe_list"]
+        if not isinstance(flags, list):
+            raise ValueError(f"{where}: linear_use_lrpe_list is {flags!r}, expected a list of 0, 1")
         if len(flags) != given["decoder_layers"]:
             raise ValueError(
                 f"{where}: linear_use_lrpe_list has {len(flags)} entries, expected one for each of "
@@ -117,13 +121,13 @@ def load(folder: str | Path, model_class, dtype: torch.dtype | None = None):
 
 def save(folder: str | Path, model) -> None:
     """Write config.json and the weights; on a failure the folder stays as it was."""
-    folder = Path(folder)
+    folder = Path(folder).absolute()
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file; expected a folder to write the model into")
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    part.chmod(0o755)  # a private folder otherwise, and its name becomes the model's
     try:
-        part.mkdir(parents=True)
         text = json.dumps(config_to_json(model.config), indent=2) + "\n"
         (part / "config.json").write_text(text, encoding="utf-8")
         tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
@@ -161,7 +165,7 @@ def _read_shards(folder: Path, index: Path) -> dict[str, Tensor]:
         ) from None
     tensors = {}
     for shard in shards:
-        if Path(shard).name != shard or not (folder / shard).is_file():
+        if Path(str(shard)).name != shard or not (folder / shard).is_file():
             raise FileNotFoundError(f"{index.name} names {shard}, which is not in {folder}")
         tensors |= _read_file(folder / shard)
     return tensors
@@ -171,8 +175,12 @@ def _read_file(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        # Only the newer of PyTorch's two formats, a zip file, can be mapped.
+        mmap = zipfile.is_zipfile(path)
+        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except PermissionError:
+        raise
+    except (SafetensorError, RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
         first = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         raise ValueError(
             f"{path} cannot be read as weights: it is truncated, damaged, or holds something other "
@@ -186,6 +194,8 @@ def _read_file(path: Path) -> dict[str, Tensor]:
 def _untie(folder, tensors: dict[str, Tensor]) -> None:
     """Drop the head, where a file has it: it is the embedding once more."""
     head = tensors.pop(HEAD, None)
+    if head is not None and EMBEDDING not in tensors:
+        tensors[EMBEDDING] = head  # a file may keep either of the two names
     if head is not None and EMBEDDING in tensors and not torch.equal(head, tensors[EMBEDDING]):
         raise ValueError(
             f"{folder}: {HEAD} differs from {EMBEDDING}; expected the same numbers, since the "

@@ -27,6 +27,12 @@ class Kind(StrEnum):
     softmax = "softmax"
 
 
+# What `train` makes unless told otherwise: small enough to learn on a laptop in minutes.
+SMALL = {
+    "kind": Kind.linear, "dim": 192, "layers": 3, "heads": 3, "glu_dim": 512, "vocab_size": 2048,
+}  # fmt: skip
+
+
 def says_what_is_wrong(command):
     """Turn an expected error into its one sentence and exit status 1, without a traceback."""
 
@@ -85,23 +91,39 @@ def lab():
 @says_what_is_wrong
 def train(
     data: Annotated[
-        str, typer.Option(help="english, source (both from your Python), or a text file or folder.")
-    ] = "english",
+        str | None,
+        typer.Option(
+            help="english, source (both from your Python), or a text file or folder.",
+            show_default="english",
+        ),
+    ] = None,
     out: Annotated[
-        Path, typer.Option(help="Folder of the run: log, checkpoint, best and last weights.")
-    ] = Path("runs/small"),
+        Path | None,
+        typer.Option(
+            help="Folder of the run: log, checkpoint, best and last weights.",
+            show_default="runs/small",
+        ),
+    ] = None,
     from_: Annotated[
         Path | None,
         typer.Option("--from", help="Go on: a run (to its end, or to --steps), or weights."),
     ] = None,
-    kind: Annotated[Kind, typer.Option(help="TransNormerLLM, or its softmax twin.")] = Kind.linear,
-    dim: Annotated[int, typer.Option(help="Width.")] = 192,
-    layers: Annotated[int, typer.Option(help="Blocks.")] = 3,
-    heads: Annotated[int, typer.Option(help="Heads per block.")] = 3,
-    glu_dim: Annotated[int, typer.Option(help="Width inside the channel mixer.")] = 512,
+    kind: Annotated[
+        Kind | None,
+        typer.Option(help="TransNormerLLM, or its softmax twin.", show_default="linear"),
+    ] = None,
+    dim: Annotated[int | None, typer.Option(help="Width.", show_default="192")] = None,
+    layers: Annotated[int | None, typer.Option(help="Blocks.", show_default="3")] = None,
+    heads: Annotated[int | None, typer.Option(help="Heads per block.", show_default="3")] = None,
+    glu_dim: Annotated[
+        int | None, typer.Option(help="Width inside the channel mixer.", show_default="512")
+    ] = None,
     vocab_size: Annotated[
-        int, typer.Option(help="Tokens of the BPE trained on the data; 259: single bytes.")
-    ] = 2048,
+        int | None,
+        typer.Option(
+            help="Tokens of the BPE trained on the data; 259: single bytes.", show_default="2048"
+        ),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Updates of the weights.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Windows in one forward pass.")] = None,
     context: Annotated[int | None, typer.Option(help="Tokens in a window.")] = None,
@@ -122,15 +144,16 @@ def train(
     Without --from a new run begins in --out. A stopped or killed run goes on with --from and its
     folder, to the same losses as without the stop.
     """
-    given = {
-        "steps": steps, "batch_size": batch_size, "context": context, "accumulate": accumulate,
-        "learning_rate": learning_rate, "warmup": warmup, "weight_decay": weight_decay,
-        "clip": clip, "eval_every": eval_every, "save_every": save_every, "seed": seed,
-        "precision": precision, "device": device,
-    }  # fmt: skip
-    settings = {name: value for name, value in given.items() if value is not None}
-    sizes = {"dim": dim, "layers": layers, "heads": heads, "glu_dim": glu_dim}
-    trainer = _trainer(data, out, from_, kind, sizes, vocab_size, settings)
+    settings = _given(
+        steps=steps, batch_size=batch_size, context=context, accumulate=accumulate,
+        learning_rate=learning_rate, warmup=warmup, weight_decay=weight_decay, clip=clip,
+        eval_every=eval_every, save_every=save_every, seed=seed, precision=precision,
+        device=device,
+    )  # fmt: skip
+    model = _given(
+        kind=kind, dim=dim, layers=layers, heads=heads, glu_dim=glu_dim, vocab_size=vocab_size
+    )
+    trainer = _trainer(from_, _given(data=data, out=out), model, settings)
     typer.echo(trainer.corpus.describe())
     score = trainer.run()
     typer.echo(f"held out: {score}")
@@ -192,12 +215,13 @@ def generate(
     from transnormer_edu.write import write_text
 
     network, tokenizer = load_trained(model or small_model_folder())
-    typer.echo(prompt, nl=False)
-    for piece in write_text(
+    pieces = write_text(
         network, tokenizer, prompt, max_new_tokens,
         temperature=temperature, top_k=top_k, top_p=top_p, seed=seed,
-    ):  # fmt: skip
-        typer.echo(piece, nl=False)
+    )  # fmt: skip
+    typer.echo(prompt, nl=False)
+    for piece in pieces:
+        typer.echo(_printable(piece), nl=False)
     typer.echo()
 
 
@@ -210,9 +234,11 @@ def info(
     from transnormer_edu.checkpoint import config_from_json, read_config
     from transnormer_edu.config import TransNormerConfig
     from transnormer_edu.info import describe
+    from transnormer_edu.run_folder import weights_folder
 
-    if Path(preset).is_dir():
-        config = config_from_json(TransNormerConfig, read_config(preset), f"{preset}/config.json")
+    if preset and Path(preset).is_dir():
+        folder = weights_folder(preset)
+        config = config_from_json(TransNormerConfig, read_config(folder), f"{folder}/config.json")
     else:
         config = TransNormerConfig.preset(preset)
     typer.echo(describe(config))
@@ -254,52 +280,66 @@ def bench_kernels(
     main(["--out", str(out), *chosen], peers={"pytorch_chunked": linear_attention})
 
 
-def _trainer(data, out, from_, kind, sizes, vocab_size, settings):
+def _given(**options):
+    """Only what was asked for on the command line."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _trainer(from_, files, model, settings):
     """A trainer for a new run, for one to go on with, or for a new run from given weights."""
     import torch
 
     from transnormer_edu.data import load_corpus
     from transnormer_edu.run_folder import is_run
     from transnormer_edu.settings import TrainSettings
-    from transnormer_edu.tokenizer import Tokenizer
     from transnormer_edu.train import Trainer, load_trained, resume
 
     if from_ is not None and is_run(from_):
-        fixed = sorted(settings.keys() - {"steps"})
-        if fixed:
-            raise ValueError(
-                f"--{fixed[0].replace('_', '-')} cannot change in a run that goes on; leave it, or "
-                f"begin a new run from its weights: --from {from_ / 'best'}"
-            )
+        others = files | model | {k: v for k, v in settings.items() if k != "steps"}
+        _refuse_settled(others, from_, f"begin a new run from its weights: --from {from_ / 'best'}")
         return resume(from_, steps=settings.get("steps"))
     chosen = TrainSettings.from_dict(settings)
-    corpus = load_corpus(data)
+    corpus = load_corpus(files.get("data", "english"))
     torch.manual_seed(chosen.seed)
     if from_ is not None:
-        model, tokenizer = load_trained(from_)
+        _refuse_settled(model, from_, "begin a new run without --from")
+        network, tokenizer = load_trained(from_)
     else:
-        texts = (document.text for document in corpus.train)
-        tokenizer = (
-            Tokenizer.of_bytes() if vocab_size == 259 else Tokenizer.train(texts, vocab_size)
-        )
-        model = _new_model(kind, vocab_size=tokenizer.vocab_size, **sizes)
-    return Trainer(model, tokenizer, corpus, chosen, out)
+        network, tokenizer = _new_model(corpus, **SMALL | model)
+    return Trainer(network, tokenizer, corpus, chosen, files.get("out", Path("runs/small")))
 
 
-def _new_model(kind: Kind, **sizes):
+def _refuse_settled(options, from_, advice):
+    for name in options:
+        raise ValueError(f"--{name.replace('_', '-')} is settled by {from_}: leave it, or {advice}")
+
+
+def _new_model(corpus, kind, vocab_size, **sizes):
     from transnormer_edu.config import TransNormerConfig
     from transnormer_edu.model import TransNormerLLM
+    from transnormer_edu.tokenizer import Tokenizer
     from transnormer_edu.transformer import Transformer, TransformerConfig
 
+    texts = (document.text for document in corpus.train)
+    tokenizer = Tokenizer.of_bytes() if vocab_size == 259 else Tokenizer.train(texts, vocab_size)
+    sizes["vocab_size"] = tokenizer.vocab_size
     if kind == Kind.softmax:
-        return Transformer(TransformerConfig(**sizes))
-    return TransNormerLLM(TransNormerConfig(**sizes))
+        return Transformer(TransformerConfig(**sizes)), tokenizer
+    return TransNormerLLM(TransNormerConfig(**sizes)), tokenizer
 
 
 def _sample(model, tokenizer, prompt: str) -> str:
     from transnormer_edu.write import write_text
 
-    return prompt + "".join(write_text(model, tokenizer, prompt, 80, temperature=0.8, seed=0))
+    text = "".join(write_text(model, tokenizer, prompt, 80, temperature=0.8, seed=0))
+    return prompt + _printable(text)
+
+
+def _printable(text: str) -> str:
+    """Control characters, which a young model of bytes writes too, could upset the terminal."""
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
 
 
 if __name__ == "__main__":

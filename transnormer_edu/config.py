@@ -54,8 +54,8 @@ class TransNormerConfig:
             object.__setattr__(self, "hidden_dim", self.dim)
         if self.glu_dim == -1:
             object.__setattr__(self, "glu_dim", self.dim)
-        object.__setattr__(self, "lrpe_layers", tuple(sorted(set(self.lrpe_layers))))
         self._check_sizes()
+        object.__setattr__(self, "lrpe_layers", tuple(sorted(set(self.lrpe_layers))))
         self._check_choices()
 
     @property
@@ -77,25 +77,20 @@ class TransNormerConfig:
 
     def _check_sizes(self):
         for field in ("vocab_size", "dim", "layers", "heads", "glu_dim", "hidden_dim"):
-            value = getattr(self, field)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{field} is {value!r}, expected a whole number of at least 1")
+            check_size(field, getattr(self, field))
         if self.hidden_dim % self.heads:
             raise ValueError(
                 f"{self.heads} heads do not divide hidden_dim {self.hidden_dim}; choose a number "
                 "of heads that does"
             )
+        if not isinstance(self.lrpe_layers, tuple | list):
+            raise ValueError(f"lrpe_layers is {self.lrpe_layers!r}, expected a tuple such as (0,)")
         for layer in self.lrpe_layers:
-            if not 0 <= layer < self.layers:
+            if not is_index(layer, self.layers):
                 raise ValueError(
-                    f"lrpe_layers names layer {layer}, expected 0 to {self.layers - 1}"
+                    f"lrpe_layers names layer {layer!r}, expected 0 to {self.layers - 1}"
                 )
-        for field in ("pad_token_id", "bos_token_id", "eos_token_id"):
-            if not 0 <= getattr(self, field) < self.vocab_size:
-                raise ValueError(
-                    f"{field} is {getattr(self, field)}, expected a token below vocab_size "
-                    f"{self.vocab_size}"
-                )
+        check_special_tokens(self)
 
     def _check_choices(self):
         for field, table in (
@@ -104,7 +99,7 @@ class TransNormerConfig:
             ("norm", NORMS),
             ("decay", SCHEDULES),
         ):
-            if getattr(self, field) not in table:
+            if getattr(self, field) not in list(table):
                 raise ValueError(
                     f"{field} is {getattr(self, field)!r}, expected one of {', '.join(table)}"
                 )
@@ -112,8 +107,32 @@ class TransNormerConfig:
             isinstance(self.gate, int) and not isinstance(self.gate, bool) and self.gate > 0
         ):
             raise ValueError(f"gate is {self.gate!r}, expected 'full', 'none' or a rank such as 16")
-        if not (math.isfinite(self.init_std) and self.init_std >= 0):
-            raise ValueError(f"init_std is {self.init_std}, expected a number of at least 0")
+        if not isinstance(self.scale_embedding, bool):
+            raise ValueError(f"scale_embedding is {self.scale_embedding!r}, expected True or False")
+
+
+def is_index(value, below: int) -> bool:
+    """Whether value is one of the whole numbers 0 .. below - 1."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < below
+
+
+def check_size(field: str, value) -> None:
+    """ValueError unless the value of this field is a whole number of at least 1."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{field} is {value!r}, expected a whole number of at least 1")
+
+
+def check_special_tokens(config) -> None:
+    """ValueError unless pad, bos and eos are tokens, and init_std a number; for both models."""
+    for field in ("pad_token_id", "bos_token_id", "eos_token_id"):
+        if not is_index(getattr(config, field), config.vocab_size):
+            raise ValueError(
+                f"{field} is {getattr(config, field)!r}, expected a token below vocab_size "
+                f"{config.vocab_size}"
+            )
+    std = config.init_std
+    if not isinstance(std, int | float) or not 0 <= std < math.inf:
+        raise ValueError(f"init_std is {std!r}, expected a number of at least 0")
 
 
 def _size(layers: int, dim: int, heads: int, glu_dim: int, **others) -> dict:

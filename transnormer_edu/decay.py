@@ -4,7 +4,7 @@ A head with rate r keeps lambda^a = exp(-r a) of a token that is a tokens old.
 
     rate       r >= 0, natural log per token     (h,) or (b, h)
     half-life  ln 2 / r tokens                   after which half is left
-    window     1 / r tokens                      after which 1/e is left; the mean age seen
+    window     1 / r tokens                      after which 1/e is left
 
 Two schedules give the rates. Neither is learned: in the paper learning them ended in NaN.
 """
@@ -18,12 +18,14 @@ from torch import Tensor
 Rates = Float[Tensor, "h"]
 
 
-def released_rates(heads: int, layer: int, layers: int) -> Rates:
+def released_rates(
+    heads: int, layer: int, layers: int, dtype: torch.dtype = torch.float32
+) -> Rates:
     """Rates of the released models, for head i = 0 .. H-1 of layer l = 0 .. L-1.
 
         r = 2^(-8 (i+1) / H) * (1 - l / (L-1) + 1e-5)          H a power of two
 
-    For another H: the slopes of P heads, P the largest power of two below H, then every second
+    For another H: the slopes of P heads, P the largest power of two up to H, then every second
     slope of 2P heads until there are H (the slopes of ALiBi, arXiv 2108.12409). A model of one
     layer, which divides by zero in the original code, uses the factor of a first layer.
     """
@@ -31,22 +33,23 @@ def released_rates(heads: int, layer: int, layers: int) -> Rates:
     power = 1 << (heads.bit_length() - 1)
     slopes = _slopes(power) + _slopes(2 * power)[::2][: heads - power]
     depth = 1 - layer / max(layers - 1, 1) + 1e-5
-    return torch.tensor([slope * depth for slope in slopes])
+    return torch.tensor([slope * depth for slope in slopes], dtype=dtype)
 
 
-def paper_rates(heads: int, layer: int, layers: int) -> Rates:
+def paper_rates(heads: int, layer: int, layers: int, dtype: torch.dtype = torch.float32) -> Rates:
     """Rates as the paper prints them (arXiv 2307.14995, section 3.2), for h = 1 .. H, l = 0 .. L-1.
 
     lambda = exp(-(8 h / H) (1 - l / L))                   so r = (8 h / H) (1 - l / L)
     """
     _check(heads, layer, layers)
-    return torch.tensor([8 * h / heads * (1 - layer / layers) for h in range(1, heads + 1)])
+    depth = 1 - layer / layers
+    return torch.tensor([8 * h / heads * depth for h in range(1, heads + 1)], dtype=dtype)
 
 
-def no_rates(heads: int, layer: int, layers: int) -> Rates:
+def no_rates(heads: int, layer: int, layers: int, dtype: torch.dtype = torch.float32) -> Rates:
     """Rate 0 for every head: nothing is forgotten, plain linear attention."""
     _check(heads, layer, layers)
-    return torch.zeros(heads)
+    return torch.zeros(heads, dtype=dtype)
 
 
 SCHEDULES = {"released": released_rates, "paper": paper_rates, "none": no_rates}
@@ -69,8 +72,9 @@ def decay_mask(
 
     The future is cut by t - s, not by the value of r (t - s): at rate 0 that would let it in.
     """
-    position = torch.arange(n, device=rate.device, dtype=rate.dtype)
-    age = position[:, None] - position
+    position = torch.arange(n, device=rate.device)
+    age = position[:, None] - position  # whole numbers: bfloat16 cannot count beyond 256
+    rate = rate.to(torch.promote_types(rate.dtype, torch.float32))
     weight = torch.exp(-rate[..., None, None] * age.clamp(min=0))
     return weight.masked_fill(age < 0, 0)
 

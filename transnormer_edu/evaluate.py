@@ -91,6 +91,8 @@ def evaluate(
     _check(text, context, stride, batch_size, max_windows)
     check_fit(model, tokenizer)
     row = torch.tensor([tokenizer.bos_id, *tokenizer.encode(text)])
+    context = min(context, max(2, len(row) - 1))  # a window is never longer than the text
+    stride = min(stride, context)
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()

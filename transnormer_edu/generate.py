@@ -67,11 +67,11 @@ def _decode(model, ids, attention_mask, max_new_tokens, stops, choose):
     with torch.no_grad():
         logits, state = model(ids, attention_mask=attention_mask, return_state=True)
     logits = _last_real(logits, attention_mask)
-    for _ in range(max_new_tokens):
+    for left in reversed(range(max_new_tokens)):
         token = choose(logits).masked_fill(ended, model.config.pad_token_id)
         ended = ended | torch.isin(token, stops)
         yield token
-        if ended.all():
+        if left == 0 or ended.all():
             return
         with torch.no_grad():
             logits, state = model(token[:, None], state=state, return_state=True)
@@ -91,7 +91,8 @@ def _choose(
 ) -> Int[Tensor, "b"]:
     if temperature == 0:
         return logits.argmax(dim=-1)
-    logits, token = (logits.float() / temperature).sort(dim=-1, descending=True)
+    logits = logits.float() - logits.float().amax(dim=-1, keepdim=True)  # so that none overflows
+    logits, token = (logits / max(temperature, 1e-30)).sort(dim=-1, descending=True)
     if top_k is not None:
         logits[:, top_k:] = -torch.inf
     share = logits.softmax(dim=-1)
@@ -110,9 +111,11 @@ def _as_batch(ids: Prompts, attention_mask, pad: int) -> tuple[Tensor, Tensor | 
         return ids, attention_mask
     if attention_mask is not None:
         raise ValueError("attention_mask came with a list of prompts, which needs none: leave it")
-    rows = ids if len(ids) and not isinstance(ids[0], int) else [ids]
-    rows = [torch.as_tensor(row, dtype=torch.long) for row in rows]
-    if not all(row.ndim == 1 and len(row) for row in rows):
+    rows = [torch.as_tensor(row) for row in ids]
+    rows = [torch.stack(rows)] if rows and rows[0].ndim == 0 else rows
+    if any(row.is_floating_point() for row in rows if row.numel()):
+        raise ValueError("a prompt holds fractions; expected token ids, which are whole numbers")
+    if not rows or not all(row.ndim == 1 and len(row) for row in rows):
         raise ValueError("a prompt is empty; expected at least one token (for instance bos)")
     n = max(map(len, rows))
     batch = torch.full((len(rows), n), pad)

@@ -7,12 +7,15 @@
 released models, so that their weights load as they are.
 """
 
+from functools import partial
+
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from transnormer_edu.activation import ACTIVATIONS
+from transnormer_edu.attention import check_operands
 from transnormer_edu.config import TransNormerConfig
 from transnormer_edu.decay import SCHEDULES
 from transnormer_edu.lightning import lightning_attention
@@ -52,18 +55,23 @@ class GLA(nn.Module):
             self.lrpe = LRPE(config.heads, config.head_dim)
         self.norm = NORMS[config.norm](hidden)
         self.out_proj = nn.Linear(hidden, config.dim, bias=False)
-        # On the CPU even under torch.device("meta"): rates come from the config, not from a file.
-        with torch.device("cpu"):
-            rate = SCHEDULES[config.decay](config.heads, layer, config.layers)
-        self.register_buffer("rate", rate, persistent=False)
+        self.make_rate = partial(SCHEDULES[config.decay], config.heads, layer, config.layers)
+        self.register_buffer("rate", self._exact_rate(torch.float32), persistent=False)
 
     def _apply(self, fn, recurse=True):
-        """Move the rates with the module, but keep them exact where weights become bfloat16."""
+        """Move the rates with the module, but never round them: float32, float64 in float64."""
         rate = self.rate
         super()._apply(fn, recurse)
-        target = torch.device("cpu") if self.rate.is_meta else self.rate.device
-        self.rate = rate.to(target)
+        device = torch.device("cpu") if self.rate.is_meta else self.rate.device
+        if self.rate.dtype == torch.float64 and rate.dtype != torch.float64:
+            rate = self._exact_rate(torch.float64)
+        self.rate = rate.to(device)
         return self
+
+    def _exact_rate(self, dtype):
+        """From the config, not from a file: so on the CPU, even under torch.device("meta")."""
+        with torch.device("cpu"):
+            return self.make_rate(dtype=dtype)
 
     def forward(
         self,
@@ -99,14 +107,15 @@ class GLA(nn.Module):
         if real is None or state is None:
             out = lightning_attention(q, k, v, rate, state=state, return_state=return_state)
             return out if return_state else (out, None)
-        # Padding on the left would age the state that comes in. Attention is linear in the state,
-        # so its share is added apart, aged by the real tokens alone.
-        out = lightning_attention(q, k, v, rate, return_state=return_state)
-        o, new = out if return_state else (out, None)
+        # Padding on the left would age the state S that comes in. Attention is linear in S, so its
+        # share is added apart, aged by the a_t real tokens up to t alone:
+        #     o_t += lambda^a_t q_t S,    S_n += lambda^a_n S
+        check_operands(q, k, v, rate, state)
+        o, new = lightning_attention(q, k, v, rate, return_state=True)
         age = real.cumsum(dim=1).to(state.dtype)
         left = torch.exp(-rate.to(state.dtype)[:, None] * age[:, None])[..., None]
         o = o + ((left * q.to(state.dtype)) @ state).to(o.dtype)
-        return o, new + left[:, :, -1:] * state if return_state else None
+        return o, new + left[:, :, -1:] * state
 
 
 class SGLU(nn.Module):

@@ -60,8 +60,8 @@ class LanguageModel(nn.Module):
         """Logits (b, n, V), or with `labels` the loss; with `return_state` also the state.
 
         labels           the ids themselves: position t is asked for label t+1; -100 is left out
-        attention_mask   (b, n), 0 or False at padding, on either side: a padded row gives the
-                         logits and the state of the same row alone (logits at padding mean nothing)
+        attention_mask   (b, n), 0 or False at padding, wherever it stands: a row gives the logits
+                         and the state of its real tokens alone (logits at padding mean nothing)
         state            from an earlier call: the ids go on where it stopped
 
         The loss is the mean cross-entropy in nats per token, NaN where no label is left.
@@ -131,7 +131,18 @@ class LanguageModel(nn.Module):
                 self._check_vocabulary("label", labels[labels != IGNORED_LABEL])
 
     def _check_state(self, ids, state):
-        if len(state.layers) != self.config.layers or len(state.position) != len(ids):
+        if not isinstance(state, State):
+            raise ValueError(
+                f"got a state of type {type(state).__name__}; expected the State that an earlier "
+                "call of this model returned"
+            )
+        for layer in state.layers:
+            if not isinstance(layer, self.state_kind):
+                raise ValueError(
+                    f"got a state of {type(layer).__name__}s, but this model keeps "
+                    f"{self.state_kind.__name__}s: is it another model's?"
+                )
+        if len(state.layers) != self.config.layers or state.position.shape != ids.shape[:1]:
             raise ValueError(
                 f"got a state of {len(state.layers)} layers and {len(state.position)} rows; this "
                 f"model has {self.config.layers} layers and was given {len(ids)} rows of ids"
@@ -154,6 +165,7 @@ class TransNormerLLM(LanguageModel):
     """
 
     config_class = TransNormerConfig
+    state_kind = Tensor
 
     def __init__(self, config: TransNormerConfig):
         super().__init__(config, Block)
@@ -181,10 +193,13 @@ def _put_back(x: Tensor, order: Tensor) -> Tensor:
 def _next_token_loss(logits, labels, real, order) -> Float[Tensor, ""]:
     if order is not None:
         labels = labels.gather(1, order)
-        # A first real token is not foretold from the padding before it.
+        # A first real token is not foretold from the padding before it. (Where the roll wraps
+        # around, at column 0, stands nobody's next token.)
         labels = labels.masked_fill(~(real & real.roll(1, dims=1)), IGNORED_LABEL)
     # The labels are moved, not the logits cut: a slice of them would be copied in the backward.
     labels = F.pad(labels[:, 1:], (0, 1), value=IGNORED_LABEL)
     # The sum over the vocabulary needs float32's range and digits, whatever the logits' type.
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED_LABEL)
+    return F.cross_entropy(
+        logits.flatten(0, 1), labels.flatten().long(), ignore_index=IGNORED_LABEL
+    )

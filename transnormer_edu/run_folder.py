@@ -36,6 +36,7 @@ from transnormer_edu.settings import TrainSettings
 from transnormer_edu.tokenizer import Tokenizer
 
 CHECKPOINT, SETTINGS, LOG, LOOKS = "checkpoint.pt", "settings.json", "log.csv", "log.json"
+OURS = (CHECKPOINT, SETTINGS, LOG, LOOKS, "tokenizer.json", "best", "last")
 COLUMNS = (
     "step", "loss", "learning_rate", "gradient_norm", "tokens", "seconds",
     "held_out_bits_per_byte",
@@ -71,8 +72,9 @@ class RunFolder:
                 f"{self.path} already holds a training run: go on with it (--from {self.path}) or "
                 f"give the new one another name."
             )
+        if self.path.exists() and not self.path.is_dir():
+            raise FileExistsError(f"{self.path} is a file, expected a folder: give another name.")
         self.path.mkdir(parents=True, exist_ok=True)
-        self._sweep()
         tokenizer.save(self.path)
         write_text(self.path / SETTINGS, json.dumps(about | machine(about), indent=2) + "\n")
         self._write_log([])
@@ -129,9 +131,10 @@ class RunFolder:
         replace_folder(part, self.path / name, last=WEIGHTS)
 
     def _sweep(self) -> None:
-        """Remove what a killed process left unfinished."""
-        for path in self.path.glob(f"*{PART}"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        """Remove what a killed process left unfinished: files of ours alone."""
+        for name in OURS:
+            for path in (self.path / (name + PART), *self.path.glob(f".{name}{PART}.*")):
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
     def _read_log(self) -> list[dict]:
         if not (self.path / LOG).exists():

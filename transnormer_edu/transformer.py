@@ -16,6 +16,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from transnormer_edu.config import check_size, check_special_tokens
 from transnormer_edu.layers import SGLU
 from transnormer_edu.model import LanguageModel
 from transnormer_edu.norm import NORMS
@@ -55,9 +56,8 @@ class TransformerConfig:
 
     def __post_init__(self):
         for field in ("vocab_size", "dim", "layers", "heads", "glu_dim"):
-            value = getattr(self, field)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{field} is {value!r}, expected a whole number of at least 1")
+            check_size(field, getattr(self, field))
+        check_special_tokens(self)
         if self.dim % (2 * self.heads):
             raise ValueError(
                 f"{self.heads} heads do not divide dim {self.dim} into pairs of features; choose "
@@ -141,6 +141,7 @@ class Transformer(LanguageModel):
     """The softmax twin of a TransNormerLLM; its state is a KVCache per layer."""
 
     config_class = TransformerConfig
+    state_kind = KVCache
 
     def __init__(self, config: TransformerConfig):
         super().__init__(config, TransformerBlock)
@@ -157,7 +158,10 @@ def _extend(cache: KVCache | None, new: KVCache) -> KVCache:
 
 
 def _visible(real: Bool[Tensor, "b m"], n: int) -> Bool[Tensor, "b 1 n m"]:
-    """Row t of the last n tokens sees the real tokens up to itself, and always itself."""
+    """Row t of the last n tokens sees the real tokens up to itself.
+
+    And always itself: a padded row that saw nothing would be NaN, and NaN spreads.
+    """
     m = real.shape[1]
     own = torch.arange(m - n, m, device=real.device)[:, None]
     column = torch.arange(m, device=real.device)

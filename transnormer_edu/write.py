@@ -10,14 +10,15 @@ from transnormer_edu.tokenizer import Tokenizer
 def write_text(
     model: LanguageModel, tokenizer: Tokenizer, prompt: str, max_new_tokens: int = 120, **choices
 ) -> Iterator[str]:
-    """Yield the text that follows `prompt`, as soon as it is known; choices are `stream`'s.
-
-    A token may end inside a letter of several bytes, so a piece is given out only once the
-    tokens so far decode to whole letters.
-    """
+    """The text that follows `prompt`, piece by piece as it is written; choices are `stream`'s."""
     ids = [tokenizer.bos_id, *tokenizer.encode(prompt)]
+    return _whole_letters(stream(model, ids, max_new_tokens, **choices), tokenizer)
+
+
+def _whole_letters(tokens, tokenizer: Tokenizer) -> Iterator[str]:
+    """A token may end inside a letter of several bytes: wait until the letter is whole."""
     waiting: list[int] = []
-    for token in stream(model, ids, max_new_tokens, **choices):
+    for token in tokens:
         waiting.append(int(token[0]))
         piece = tokenizer.decode(waiting)
         if not piece.endswith("\N{REPLACEMENT CHARACTER}"):
