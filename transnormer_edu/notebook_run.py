@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import nbformat
+import psutil
 from nbclient import NotebookClient
 from nbclient.exceptions import CellControlSignal, CellTimeoutError, DeadKernelError
 
@@ -28,10 +29,17 @@ ENVIRONMENT = {
     "TQDM_DISABLE": "1",  # a progress bar's seconds are nobody's claim
     "SOURCE_DATE_EPOCH": "0",  # no date inside SVG figures
 }
+# A cell that runs for this long on less than a second of processor time waits for a message that
+# was lost between Jupyter's processes (it happens once in some hundred runs).
+SILENT_SECONDS = 60
 WIDGETS = "application/vnd.jupyter.widget-state+json"
 RANDOM_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
 ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}\b")
 CELL_FILE = re.compile(r"\S*ipykernel_\d+[/\\](\d+)\.py")
+
+
+class KernelSilent(Exception):
+    """A cell neither ended nor worked."""
 
 
 class LessonFailed(Exception):
@@ -83,13 +91,17 @@ def execute(path: Path, *, folder: Path | None = None, timeout: int = 900, on_ce
     `on_cell(number, ticking)` is called when a code cell starts (1, 2, ...; ticking False) and
     every second while it runs (ticking True). A failing cell ends the run: see `Run.failure`.
     """
-    run = _execute(path, folder or path.parent, timeout, on_cell)
+    folder = folder or path.parent
+    try:
+        run = _execute(path, folder, timeout, on_cell, watch=True)
+    except KernelSilent:  # once more; a cell that really only waits is now waited for
+        return _execute(path, folder, timeout, on_cell, watch=False)
     if run.failure and not run.messages:  # no cell was reached: the kernel's port was just taken
-        run = _execute(path, folder or path.parent, timeout, on_cell)
+        run = _execute(path, folder, timeout, on_cell, watch=False)
     return run
 
 
-def _execute(path: Path, folder: Path, timeout: int, on_cell) -> Run:
+def _execute(path: Path, folder: Path, timeout: int, on_cell, watch: bool) -> Run:
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata.pop("widgets", None)
     for cell in code_cells(notebook):
@@ -111,7 +123,7 @@ def _execute(path: Path, folder: Path, timeout: int, on_cell) -> Run:
     client.on_cell_execute, client.on_cell_executed = starts, ends
     tick = (lambda: on_cell(now["number"], True)) if on_cell else (lambda: None)
     try:
-        asyncio.run(_run_with_clock(client, tick))
+        asyncio.run(_run_with_clock(client, tick, watch))
         _refuse_broken_callbacks(notebook)
     except (LessonFailed, CellControlSignal, RuntimeError) as error:
         source = notebook.cells[now["index"]].source if now["index"] is not None else ""
@@ -133,11 +145,22 @@ def _client(run: Run, folder: Path, timeout: int) -> NotebookClient:
     )
 
 
-async def _run_with_clock(client: NotebookClient, tick) -> None:
+async def _run_with_clock(client: NotebookClient, tick, watch: bool) -> None:
+    run, silent = asyncio.current_task(), False
+
     async def clock():
+        nonlocal silent
+        worked, since = 0.0, time.monotonic()
         while True:
             await asyncio.sleep(1)
             tick()
+            seconds = _processor_seconds(client)
+            if seconds > worked + 1:
+                worked, since = seconds, time.monotonic()
+            elif watch and time.monotonic() - since > SILENT_SECONDS:
+                silent = True
+                run.cancel()
+                return
 
     def started(**_):  # nbclient's handler of Ctrl-C ends the kernel and then waits for it
         with suppress(NotImplementedError):  # Windows: it has set none
@@ -147,12 +170,25 @@ async def _run_with_clock(client: NotebookClient, tick) -> None:
     ticking = asyncio.create_task(clock())
     try:
         await client.async_execute(env={**os.environ, **ENVIRONMENT})
-    except DeadKernelError:
+    except (DeadKernelError, asyncio.CancelledError):
+        if silent:
+            run.uncancel()
+            raise KernelSilent from None
         if asyncio.current_task().cancelling():  # nbclient's name for Ctrl-C during a cell
             raise asyncio.CancelledError from None
         raise
     finally:
         ticking.cancel()
+
+
+def _processor_seconds(client: NotebookClient) -> float:
+    """What the kernel and its children have used of the processor so far."""
+    try:
+        kernel = psutil.Process(client.km.provisioner.process.pid)
+        family = [kernel, *kernel.children(recursive=True)]
+        return sum(sum(process.cpu_times()[:2]) for process in family)
+    except (AttributeError, psutil.Error):  # not started yet, or gone already
+        return 0.0
 
 
 def _failure(error: Exception, number: int, source: str) -> LessonFailed:

@@ -81,6 +81,23 @@ def test_an_endless_cell_is_an_error(project):
     assert "time limit" in execute(path, timeout=2).failure.what
 
 
+def test_a_silent_kernel_is_started_once_more(project, monkeypatch):
+    monkeypatch.setattr("transnormer_edu.notebook_run.SILENT_SECONDS", 3)
+    waits = "import time; open('ran', 'a').write('x'); time.sleep(8)"
+    path = project("00_start_here", waits, "'then'")
+    assert execute(path).failure is None
+    assert (path.parent / "ran").read_text() == "xx"
+
+
+def test_a_working_kernel_is_not_silent(project, monkeypatch):
+    monkeypatch.setattr("transnormer_edu.notebook_run.SILENT_SECONDS", 3)
+    works = "import time; end = time.time() + 8\nwhile time.time() < end: pass"
+    works = "open('ran', 'a').write('x')\n" + works
+    path = project("00_start_here", works)
+    assert execute(path).failure is None
+    assert (path.parent / "ran").read_text() == "x"
+
+
 def test_an_expected_error_is_none(project):
     path = project("00_start_here", "1 / 0", tags=["raises-exception"])
     assert execute(path).failure is None
