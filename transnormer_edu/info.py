@@ -84,13 +84,13 @@ def describe(config: TransNormerConfig) -> str:
     summary = summarise(config)
     lines = [
         f"parameters      {summary.parameters:,}  ({summary.embedding:,} in the embedding)",
-        f"weights         {_size(summary.weight_bytes(2))} in bf16, "
-        f"{_size(summary.weight_bytes(4))} in fp32",
-        f"training        {_size(summary.training_bytes)} of weights, gradients and AdamW in fp32; "
-        "activations come on top",
-        f"state           {_size(summary.state_bytes)} a text in fp32, however long it is",
-        f"compute         {_count(summary.flops)}FLOP a token forward, "
-        f"{_count(summary.training_flops)}FLOP in training",
+        f"weights         {_scaled(summary.weight_bytes(2), 'B')} in bf16, "
+        f"{_scaled(summary.weight_bytes(4), 'B')} in fp32",
+        f"training        {_scaled(summary.training_bytes, 'B')} of weights, gradients and AdamW in "
+        "fp32; activations come on top",
+        f"state           {_scaled(summary.state_bytes, 'B')} a text in fp32, however long it is",
+        f"compute         {_scaled(summary.flops, 'FLOP')} a token forward, "
+        f"{_scaled(summary.training_flops, 'FLOP')} in training",
         "",
         "shapes",
     ]
@@ -112,17 +112,10 @@ def _range(numbers: list[int]) -> str:
     return str(numbers[0]) if len(numbers) == 1 else f"[{numbers[0]}-{numbers[-1]}]"
 
 
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
+def _scaled(count: float, unit: str) -> str:
+    """1530, "B" -> 1.53 kB."""
+    for prefix in ("", "k", "M", "G"):
         if count < 1000:
-            return f"{count:.3g} {unit}"
+            return f"{count:.3g} {prefix}{unit}"
         count /= 1000
-    return f"{count:.3g} TB"
-
-
-def _count(count: float) -> str:
-    for unit in ("", "k", "M", "G"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} T"
+    return f"{count:.3g} T{unit}"
