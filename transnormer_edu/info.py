@@ -86,8 +86,8 @@ def describe(config: TransNormerConfig) -> str:
         f"parameters      {summary.parameters:,}  ({summary.embedding:,} in the embedding)",
         f"weights         {_scaled(summary.weight_bytes(2), 'B')} in bf16, "
         f"{_scaled(summary.weight_bytes(4), 'B')} in fp32",
-        f"training        {_scaled(summary.training_bytes, 'B')} of weights, gradients and AdamW in "
-        "fp32; activations come on top",
+        f"training        {_scaled(summary.training_bytes, 'B')} of weights, gradients and AdamW; "
+        "activations come on top",
         f"state           {_scaled(summary.state_bytes, 'B')} a text in fp32, however long it is",
         f"compute         {_scaled(summary.flops, 'FLOP')} a token forward, "
         f"{_scaled(summary.training_flops, 'FLOP')} in training",
