@@ -9,7 +9,8 @@ from torch import nn
 
 from tests import models
 from transnormer_edu import TransNormerConfig, TransNormerLLM
-from transnormer_edu.evaluate import IGNORED, Score, cut_windows, evaluate
+from transnormer_edu.evaluate import Score, cut_windows, evaluate
+from transnormer_edu.model import IGNORED_LABEL
 from transnormer_edu.tokenizer import Tokenizer
 
 BYTES = Tokenizer.of_bytes()
@@ -56,7 +57,7 @@ def test_bits_per_byte_counts_bytes_not_tokens():
 def test_each_token_is_foretold_once(length, context, stride):
     row = torch.arange(100, 100 + length)
     inputs, targets = cut_windows(row, context, stride)
-    scored = targets != IGNORED
+    scored = targets != IGNORED_LABEL
     assert targets[scored].tolist() == row[1:].tolist()
     assert (inputs[scored] + 1 == targets[scored]).all()  # the token before it is its input
     past = scored.nonzero()[:, 1]

@@ -20,9 +20,8 @@ import torch.nn.functional as F
 from jaxtyping import Int64
 from torch import Tensor, nn
 
+from transnormer_edu.model import IGNORED_LABEL
 from transnormer_edu.tokenizer import Tokenizer
-
-IGNORED = -100  # a target that is not scored
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ def cut_windows(
     padded = F.pad(row, (0, context + 1))
     inputs, targets = padded[at], padded[at + 1]
     scored_before = (starts[:, None] > 0) & (torch.arange(context) < context - stride)
-    return inputs, targets.masked_fill(scored_before | (at + 1 >= len(row)), IGNORED)
+    return inputs, targets.masked_fill(scored_before | (at + 1 >= len(row)), IGNORED_LABEL)
 
 
 def _in_one_go(model, row, context, device):
@@ -142,8 +141,8 @@ def _score(pairs, byte_counts) -> Score:
     for logits, targets in pairs:
         flat = logits.flatten(0, 1).float()
         goal = targets.flatten().to(flat.device)
-        nats += F.cross_entropy(flat, goal, ignore_index=IGNORED, reduction="sum").item()
-        scored = targets[targets != IGNORED]
+        nats += F.cross_entropy(flat, goal, ignore_index=IGNORED_LABEL, reduction="sum").item()
+        scored = targets[targets != IGNORED_LABEL]
         tokens += len(scored)
         size += int(byte_counts[scored].sum())
     return Score(nats, tokens, size)
