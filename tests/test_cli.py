@@ -94,3 +94,15 @@ def test_what_is_wrong_is_one_sentence(run, arguments, sentence):
     output = run(*arguments, status=1)
     assert sentence in output
     assert "Traceback" not in output
+
+
+def test_train_with_another_decay(run, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("".join(f"The number {i} is followed by {i + 1}.\n\n" for i in range(900)))
+    sizes = ["--dim", 16, "--layers", 2, "--heads", 2, "--glu-dim", 20, "--vocab-size", 259]
+    small = ["--batch-size", 2, "--context", 16, "--device", "cpu", "--steps", 2]
+    folder = tmp_path / "run"
+    run("train", "--data", text, "--out", folder, "--decay", "none", *sizes, *small)
+    assert '"decay": "none"' in (folder / "best" / "config.json").read_text()
+    refused = run("train", "--data", text, "--decay", "none", "--kind", "softmax", status=1)
+    assert "--decay is of linear attention" in refused

@@ -27,6 +27,14 @@ class Kind(StrEnum):
     softmax = "softmax"
 
 
+class Decay(StrEnum):
+    """How a TransNormerLLM forgets: `transnormer_edu.decay.SCHEDULES`."""
+
+    released = "released"
+    paper = "paper"
+    none = "none"
+
+
 # What `train` makes unless told otherwise: small enough to learn on a laptop in minutes.
 SMALL = {
     "kind": Kind.linear, "dim": 192, "layers": 3, "heads": 3, "glu_dim": 512, "vocab_size": 2048,
@@ -124,6 +132,10 @@ def train(
             help="Tokens of the BPE trained on the data; 259: single bytes.", show_default="2048"
         ),
     ] = None,
+    decay: Annotated[
+        Decay | None,
+        typer.Option(help="How heads forget (linear only).", show_default="released"),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Updates of the weights.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Windows in one forward pass.")] = None,
     context: Annotated[int | None, typer.Option(help="Tokens in a window.")] = None,
@@ -151,8 +163,9 @@ def train(
         device=device,
     )  # fmt: skip
     model = _given(
-        kind=kind, dim=dim, layers=layers, heads=heads, glu_dim=glu_dim, vocab_size=vocab_size
-    )
+        kind=kind, dim=dim, layers=layers, heads=heads, glu_dim=glu_dim, vocab_size=vocab_size,
+        decay=decay,
+    )  # fmt: skip
     trainer = _trainer(from_, _given(data=data, out=out), model, settings)
     typer.echo(trainer.corpus.describe())
     score = trainer.run()
@@ -320,6 +333,8 @@ def _new_model(corpus, kind, vocab_size, **sizes):
     from transnormer_edu.tokenizer import Tokenizer
     from transnormer_edu.transformer import Transformer, TransformerConfig
 
+    if kind == Kind.softmax and "decay" in sizes:
+        raise ValueError("--decay is of linear attention: leave it, or train --kind linear")
     texts = (document.text for document in corpus.train)
     tokenizer = Tokenizer.of_bytes() if vocab_size == 259 else Tokenizer.train(texts, vocab_size)
     sizes["vocab_size"] = tokenizer.vocab_size
