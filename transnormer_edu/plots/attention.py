@@ -1,0 +1,144 @@
+"""Attention maps: which token looks at which, and how much."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from torch import Tensor
+
+from transnormer_edu.plots.style import INK, Drawing, drawing, new_figure
+
+Map = Float[Tensor, "n n"]
+
+SHADES = "Blues"  # from white to dark: the order stays when it is printed in grey
+FEW = 8  # up to so many tokens the numbers stand in the cells
+
+
+@drawing
+def attention_map(weights: Map, tokens: Sequence[str] | None = None) -> Drawing:
+    """One map: row t is the token that reads, column s the one it looks at, s <= t.
+
+    weights   (n, n), of any scale; the cells above the diagonal, the future, are hatched
+    tokens    their names; None: they are numbered from 1
+
+    Errors: ValueError for weights that are not square or finite, or names that do not fit.
+    """
+    names = _names(weights, tokens)
+    figure, _ = _panels({"": weights}, names)
+    return figure, f"Each row is a token that reads: {_peak(weights, names)}."
+
+
+@drawing
+def attention_maps(maps: Mapping[str, Map], tokens: Sequence[str] | None = None) -> Drawing:
+    """Maps side by side, on one scale of shades, each under its name. See `attention_map`.
+
+    Errors: as `attention_map`; ValueError for no map, or maps of different sizes.
+    """
+    if not maps or len({tuple(weights.shape) for weights in maps.values()}) > 1:
+        sizes = [tuple(weights.shape) for weights in maps.values()]
+        raise ValueError(f"got maps of sizes {sizes}, expected at least one, all of one size")
+    names = _names(next(iter(maps.values())), tokens)
+    figure, _ = _panels(maps, names)
+    said = "; ".join(f"in “{title}” {_peak(weights, names)}" for title, weights in maps.items())
+    return figure, f"Rows read, columns are looked at: {said}."
+
+
+@drawing
+def attention_map_mover(
+    maps: Mapping[float, Map], tokens: Sequence[str] | None = None
+) -> tuple[Figure, Callable[[float], str]]:
+    """For `slider`: one map, and the function that shows the one at a position, a key of `maps`."""
+    names = _names(next(iter(maps.values())), tokens)
+    top = max(_seen(weights).max().item() for weights in maps.values())
+    first = next(iter(maps.values()))
+    figure, (image,) = _panels({"": first}, names, top)
+    image.axes.set_title(" ")  # its place is kept
+
+    def move(position: float) -> str:
+        image.set_data(_without_future(maps[position]))
+        return f"At {position:g}, {_peak(maps[position], names)}."
+
+    return figure, move
+
+
+def _names(weights: Map, tokens: Sequence[str] | None) -> list[str]:
+    n = weights.shape[-1]
+    if weights.ndim != 2 or weights.shape[0] != n:
+        raise ValueError(f"got weights {tuple(weights.shape)}, expected a square map (n, n)")
+    if not weights.isfinite().all():
+        raise ValueError("some weights are NaN or infinite, expected finite ones")
+    if tokens is not None and len(tokens) != n:
+        raise ValueError(f"got {len(tokens)} tokens for a map of {n}, expected as many")
+    return [str(number + 1) for number in range(n)] if tokens is None else list(tokens)
+
+
+def _seen(weights: Map) -> Float[Tensor, "pairs"]:
+    rows, columns = weights.tril().nonzero(as_tuple=True)
+    return weights[rows, columns] if len(rows) else weights.new_zeros(1)
+
+
+def _without_future(weights: Map):
+    future = weights.new_ones(weights.shape).triu(1).bool()
+    return weights.detach().double().masked_fill(future, float("nan")).cpu().numpy()
+
+
+def _peak(weights: Map, names: Sequence[str]) -> str:
+    """Where the last token looks most."""
+    last = weights[-1].tolist()
+    most = max(range(len(last)), key=lambda s: last[s])
+    reader, seen = f"token {len(names)}", f"token {most + 1}"
+    if names[0] != "1":
+        reader, seen = f"{reader} ({names[-1]})", f"{seen} ({names[most]})"
+    return f"{reader} looks most at {seen}, with weight {last[most]:.2f}"
+
+
+def _panels(
+    maps: Mapping[str, Map], names: Sequence[str], top: float | None = None
+) -> tuple[Figure, list[AxesImage]]:
+    width = min(2.6 if len(maps) > 1 else 3.6, 7.0 / len(maps))
+    figure = new_figure(width * len(maps) + 0.9, width + 0.6)
+    ratios = [1.0] * len(maps) + [0.06]
+    *panels, scale = figure.subplots(1, len(maps) + 1, gridspec_kw={"width_ratios": ratios})
+    limits = [_seen(weights) for weights in maps.values()]
+    low = min(0.0, *(seen.min().item() for seen in limits))
+    top = max(seen.max().item() for seen in limits) if top is None else top
+    images = []
+    for axes, (title, weights) in zip(panels, maps.items(), strict=True):
+        images.append(_one(axes, weights, names, low, top))
+        axes.set_title(title)
+        if axes is not panels[0]:
+            axes.tick_params(labelleft=False)
+    panels[0].set_ylabel("reads (token t)")
+    figure.colorbar(images[0], cax=scale)
+    scale.set_title("weight", fontsize=10)
+    scale.set_xlabel("(1)")
+    return figure, images
+
+
+def _one(axes: Axes, weights: Map, names: Sequence[str], low: float, top: float) -> AxesImage:
+    n = len(names)
+    extent = (0.5, n + 0.5, n + 0.5, 0.5)  # tokens are numbered from 1
+    image = axes.imshow(_without_future(weights), cmap=SHADES, vmin=low, vmax=top, extent=extent)
+    step = 1 if n <= 16 else -(-n // 8)
+    shown = range(1, n + 1, step) if n <= 16 else range(step, n + 1, step)
+    longest = max(len(name) for name in names)
+    axes.set_xticks(shown, [names[i - 1] for i in shown], rotation=90 if longest > 3 else 0)
+    axes.set_yticks(shown, [names[i - 1] for i in shown])
+    axes.set_xlabel("looks at (token s)")
+    axes.grid(False)
+    axes.patch.set(hatch="///", edgecolor="#CCCCCC")  # the future: not a weight of 0
+    if n <= FEW:
+        _write_numbers(axes, weights, (low + top) / 2)
+    return image
+
+
+def _write_numbers(axes: Axes, weights: Map, middle: float) -> None:
+    for t in range(len(weights)):
+        for s in range(t + 1):
+            value = weights[t, s].item()
+            color = "white" if value > middle else INK
+            axes.text(
+                s + 1, t + 1, f"{value:.2f}", ha="center", va="center", color=color, fontsize=10
+            )
