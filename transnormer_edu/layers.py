@@ -86,21 +86,26 @@ class GLA(nn.Module):
         position   where each token stands in its text, for LRPE
         real       False at padding, which must stand on the left; None: no padding
         """
-        q, k, v, u = self._project(x, real)
-        if hasattr(self, "lrpe"):
-            q, k = self.lrpe(q, position), self.lrpe(k, position)
+        q, k, v, u = self.project(x, position, real)
         o, state = self._attend(q, k, v, real, state, return_state)
         o = self.norm(rearrange(o, "b h n e -> b n (h e)"))
         return self.out_proj(o if u is None else u * o), state
 
-    def _project(self, x, real):
+    def project(self, x: Hidden, position: Position, real: Real | None = None) -> tuple:
+        """What `lightning_attention` is given: q, k after activation and LRPE, v; and the gate u.
+
+        q, k: (b, h, n, dk), v: (b, h, n, dv), u: (b, n, hidden) or None without a gate.
+        """
         hidden = self.out_proj.in_features
         q, k, v, *u = self.qkvu_proj(x).split(hidden, dim=-1)
         u = u[0] if u else self.u_proj(x) if hasattr(self, "u_proj") else None
         q, k, v = (rearrange(t, "b n (h e) -> b h n e", h=self.heads) for t in (q, k, v))
         if real is not None:
             v = v * real[:, None, :, None]  # a padded token leaves nothing in the state
-        return self.activation(q), self.activation(k), v, u
+        q, k = self.activation(q), self.activation(k)
+        if hasattr(self, "lrpe"):
+            q, k = self.lrpe(q, position), self.lrpe(k, position)
+        return q, k, v, u
 
     def _attend(self, q, k, v, real, state, return_state):
         rate = self.rate.to(q.device)  # moves only where a meta model is tried out

@@ -103,9 +103,7 @@ class SoftmaxAttention(nn.Module):
 
     def forward(self, x, position, real=None, cache=None, return_cache=False):
         """(b, n, d) in, the same and the KVCache out (None unless asked for)."""
-        q, k, v = rearrange(self.qkv_proj(x), "b n (t h e) -> t b h n e", t=3, h=self.heads)
-        if self.rotate:
-            q, k = rope(q, position), rope(k, position)
+        q, k, v = self.project(x, position)
         plain = real is None and cache is None  # the causal triangle is all: the fast path
         if real is None:
             real = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
@@ -114,6 +112,13 @@ class SoftmaxAttention(nn.Module):
         o = F.scaled_dot_product_attention(q, cache.k, cache.v, attn_mask=mask, is_causal=plain)
         o = self.out_proj(rearrange(o, "b h n e -> b n (h e)"))
         return o, cache if return_cache else None
+
+    def project(self, x, position):
+        """q, k, rotated where positions are, and v: (b, h, n, dh) each."""
+        q, k, v = rearrange(self.qkv_proj(x), "b n (t h e) -> t b h n e", t=3, h=self.heads)
+        if self.rotate:
+            q, k = rope(q, position), rope(k, position)
+        return q, k, v
 
 
 class TransformerBlock(nn.Module):
