@@ -2,8 +2,13 @@ import numpy as np
 import pytest
 import torch
 
-from tests.plots.checks import assert_readable
-from transnormer_edu.plots.attention import attention_map, attention_map_mover, attention_maps
+from tests.plots.checks import assert_readable, assert_told_apart_without_colour
+from transnormer_edu.plots.attention import (
+    attention_map,
+    attention_map_mover,
+    attention_maps,
+    score_spread,
+)
 
 WEIGHTS = torch.tensor([[1.0, 0.0, 0.0], [0.4, 0.6, 0.0], [0.2, 0.7, 0.1]])
 OTHER = torch.tensor([[0.9, 0.0, 0.0], [0.3, 0.1, 0.0], [0.8, -0.2, 0.1]])
@@ -61,6 +66,27 @@ def test_the_mover_changes_the_pixels():
     np.testing.assert_allclose(pixels(figure.axes[0])[2], OTHER[2])
     assert "token 2" in move(4)
     np.testing.assert_allclose(pixels(figure.axes[0])[2], WEIGHTS[2])
+
+
+def test_spread_of_scores():
+    series = {"without": [0.3, 0.9], "with": [0.25, 0.26]}
+    figure, sentence = assert_readable(score_spread([4, 64], [2.0, 8.2], series))
+    assert "is √d, to within 3 %" in sentence  # 8.2 / 8 = 1.025
+    assert "at d = 64 the largest weight of a row is on average 0.9 without, 0.3 with" in sentence
+    left, right = figure.axes
+    assert list(left.lines[0].get_ydata()) == [2, 8]
+    assert list(left.lines[1].get_ydata()) == [2, 8.2]
+    assert [list(line.get_ydata()) for line in right.lines] == list(series.values())
+    assert_told_apart_without_colour(left)
+    assert_told_apart_without_colour(right)
+
+
+@pytest.mark.bad_input
+def test_spread_of_nothing():
+    with pytest.raises(ValueError, match="expected 1 to 4"):
+        score_spread([4], [2.0], {})
+    with pytest.raises(ValueError, match="expected the same number"):
+        score_spread([4, 8], [2.0], {"a": [1.0, 1.0]})
 
 
 @pytest.mark.bad_input

@@ -1,5 +1,6 @@
 """Attention maps: which token looks at which, and how much."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from jaxtyping import Float
@@ -8,7 +9,14 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from torch import Tensor
 
-from transnormer_edu.plots.style import INK, Drawing, drawing, new_figure
+from transnormer_edu.plots.style import (
+    INK,
+    LINES,
+    Drawing,
+    drawing,
+    need_equal_lengths,
+    new_figure,
+)
 
 Map = Float[Tensor, "n n"]
 
@@ -61,6 +69,41 @@ def attention_map_mover(
         return f"At {position:g}, {_peak(maps[position], names)}."
 
     return figure, move
+
+
+@drawing
+def score_spread(
+    dims: Sequence[int], spread: Sequence[float], largest: Mapping[str, Sequence[float]]
+) -> Drawing:
+    """Left: the spread of scores q k over the head's width. Right: the largest weight of a row.
+
+    dims      widths d; spread: the standard deviation of q k at each, beside the rule sqrt(d)
+    largest   name -> mean of the largest softmax weight in a row, at each width
+
+    Errors: ValueError for series of unequal length, or for no series or too many of them.
+    """
+    if not 1 <= len(largest) <= len(LINES):
+        raise ValueError(f"got {len(largest)} series, expected 1 to {len(LINES)}")
+    need_equal_lengths(dims=dims, spread=spread, **largest)
+    figure = new_figure(height=3.3)
+    left, right = figure.subplots(1, 2)
+    left.loglog(dims, [math.sqrt(d) for d in dims], color=INK, linestyle=":", label="√d")
+    left.loglog(dims, spread, **LINES[0] | {"linestyle": ""}, label="measured")
+    left.set(xlabel="width of a head, d (numbers)", ylabel="standard deviation of q·k (1)")
+    for (name, values), style in zip(largest.items(), LINES, strict=False):
+        right.semilogx(dims, values, label=name, **style)
+    right.set(xlabel="width of a head, d (numbers)", ylabel="largest weight (1)", ylim=(0, 1.05))
+    for axes in (left, right):
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(dims[::2], [str(d) for d in dims[::2]])
+        axes.minorticks_off()
+        axes.legend()
+    said = ", ".join(f"{values[-1]:.1f} {name}" for name, values in largest.items())
+    off = max(abs(value / math.sqrt(d) - 1) for d, value in zip(dims, spread, strict=True))
+    return figure, (
+        f"Left: the spread of the scores is √d, to within {math.ceil(100 * off)} %. Right: at "
+        f"d = {dims[-1]} the largest weight of a row is on average {said}."
+    )
 
 
 def _names(weights: Map, tokens: Sequence[str] | None) -> list[str]:
