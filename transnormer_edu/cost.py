@@ -1,6 +1,7 @@
 """What a computation costs: multiplications, bytes kept for its gradient, seconds.
 
-The first two are counted, so they are the same on every machine; seconds are this machine's own.
+Each function takes a function and its arguments. The first two are counted, so they are the same
+on every machine; seconds are this machine's own.
 """
 
 from collections.abc import Callable
@@ -11,18 +12,18 @@ from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
 
-def multiplications(run: Callable[[], object]) -> int:
-    """Multiplications in the matrix products of run(): an (a, b) by (b, c) product has a b c."""
+def multiplications(function: Callable, *arguments) -> int:
+    """Multiplications in the matrix products of a call: (a, b) times (b, c) has a b c of them."""
     counter = FlopCounterMode(display=False)
     with counter:
-        run()
+        function(*arguments)
     return counter.get_total_flops() // 2  # PyTorch counts each with its addition, as 2
 
 
-def kept_bytes(run: Callable[[], object]) -> int:
-    """Bytes that run() leaves behind for the backward pass, its own inputs included.
+def kept_bytes(function: Callable, *arguments) -> int:
+    """Bytes that a call leaves behind for the backward pass, its own inputs included.
 
-    Each piece of memory counts once, however often it is kept. Inputs must require a gradient:
+    Each piece of memory counts once, however often it is kept. Arguments must require a gradient:
     without one nothing is kept.
     """
     kept = {}
@@ -33,13 +34,17 @@ def kept_bytes(run: Callable[[], object]) -> int:
         return tensor
 
     with torch.enable_grad(), saved_tensors_hooks(note, lambda tensor: tensor):
-        alive = run()  # while its result lives, no address is used twice
+        alive = function(*arguments)  # while its result lives, no address is used twice
     del alive
     return sum(kept.values())
 
 
-def seconds(run: Callable[[], object], at_least: float = 0.05) -> float:
-    """Median time of one call, without gradients, over runs that take `at_least` s together."""
+def seconds(function: Callable, *arguments, at_least: float = 0.05) -> float:
+    """Time of one call on one core, without gradients: the fastest of the runs in `at_least` s.
+
+    One core and the fastest, because what else the machine does only ever adds.
+    """
+    names = {"function": function, "arguments": arguments}
     with torch.no_grad():
-        timer = Timer("run()", globals={"run": run}, num_threads=torch.get_num_threads())
-        return timer.blocked_autorange(min_run_time=at_least).median
+        timer = Timer("function(*arguments)", globals=names, num_threads=1)
+        return min(timer.blocked_autorange(min_run_time=at_least).times)

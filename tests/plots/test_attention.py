@@ -41,6 +41,11 @@ def test_tokens_have_names():
     assert labels == ["the", "cat", "sat"]
 
 
+def test_no_token_is_named_where_several_share_the_peak():
+    weights = torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.4, 0.2, 0.4 + 1e-8]])
+    assert "token 3 looks most at 2 tokens alike, with weight 0.40" in attention_map(weights)[1]
+
+
 def test_many_tokens_are_numbered_from_one_and_hold_no_numbers():
     figure, _ = assert_readable(attention_map(torch.ones(40, 40)))
     axes = figure.axes[0]
@@ -48,6 +53,21 @@ def test_many_tokens_are_numbered_from_one_and_hold_no_numbers():
     assert axes.get_xticks()[-1] == 40
     assert [label.get_text() for label in axes.get_xticklabels()][-1] == "40"
     assert axes.images[0].get_extent() == [0.5, 40.5, 40.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    "tokens, n, shown",
+    [
+        (None, 3, ["1", "2", "3"]),
+        (None, 12, ["2", "4", "6", "8", "10", "12"]),
+        (None, 128, ["20", "40", "60", "80", "100", "120"]),
+        (["w"] * 24, 24, ["w"] * 24),
+        (["w"] * 30, 30, ["w"] * 15),
+    ],
+)
+def test_names_do_not_touch_each_other(tokens, n, shown):
+    axes = attention_map(torch.ones(n, n), tokens)[0].axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == shown
 
 
 def test_maps_share_one_scale():
@@ -72,7 +92,7 @@ def test_spread_of_scores():
     series = {"without": [0.3, 0.9], "with": [0.25, 0.26]}
     figure, sentence = assert_readable(score_spread([4, 64], [2.0, 8.2], series))
     assert "is √d, to within 3 %" in sentence  # 8.2 / 8 = 1.025
-    assert "at d = 64 the largest weight of a row is on average 0.9 without, 0.3 with" in sentence
+    assert "at d = 64 the largest weight of a row is on average 0.90 without, 0.26 with" in sentence
     left, right = figure.axes
     assert list(left.lines[0].get_ydata()) == [2, 8]
     assert list(left.lines[1].get_ydata()) == [2, 8.2]

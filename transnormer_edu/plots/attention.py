@@ -87,18 +87,22 @@ def score_spread(
     need_equal_lengths(dims=dims, spread=spread, **largest)
     figure = new_figure(height=3.3)
     left, right = figure.subplots(1, 2)
-    left.loglog(dims, [math.sqrt(d) for d in dims], color=INK, linestyle=":", label="√d")
-    left.loglog(dims, spread, **LINES[0] | {"linestyle": ""}, label="measured")
+    roots = [math.sqrt(d) for d in dims]
+    left.plot(dims, roots, color=INK, linestyle=":", label="√d")
+    left.plot(dims, spread, **LINES[0] | {"linestyle": ""}, label="measured")
+    left.set_yscale("log", base=2)
+    left.set_yticks(roots[::2], [f"{root:g}" for root in roots[::2]])
     left.set(xlabel="width of a head, d (numbers)", ylabel="standard deviation of q·k (1)")
     for (name, values), style in zip(largest.items(), LINES, strict=False):
-        right.semilogx(dims, values, label=name, **style)
+        right.plot(dims, values, label=name, **style)
     right.set(xlabel="width of a head, d (numbers)", ylabel="largest weight (1)", ylim=(0, 1.05))
     for axes in (left, right):
         axes.set_xscale("log", base=2)
         axes.set_xticks(dims[::2], [str(d) for d in dims[::2]])
         axes.minorticks_off()
-        axes.legend()
-    said = ", ".join(f"{values[-1]:.1f} {name}" for name, values in largest.items())
+    left.legend(loc="upper left")
+    right.legend(loc="center right")
+    said = ", ".join(f"{values[-1]:.2f} {name}" for name, values in largest.items())
     off = max(abs(value / math.sqrt(d) - 1) for d, value in zip(dims, spread, strict=True))
     return figure, (
         f"Left: the spread of the scores is √d, to within {math.ceil(100 * off)} %. Right: at "
@@ -131,9 +135,12 @@ def _peak(weights: Map, names: Sequence[str]) -> str:
     """Where the last token looks most."""
     last = weights[-1].tolist()
     most = max(range(len(last)), key=lambda s: last[s])
+    alike = sum(weight > last[most] - 1e-6 * abs(last[most]) for weight in last)
     reader, seen = f"token {len(names)}", f"token {most + 1}"
     if names[0] != "1":
         reader, seen = f"{reader} ({names[-1]})", f"{seen} ({names[most]})"
+    if alike > 1:
+        seen = f"{alike} tokens alike"
     return f"{reader} looks most at {seen}, with weight {last[most]:.2f}"
 
 
@@ -164,10 +171,9 @@ def _one(axes: Axes, weights: Map, names: Sequence[str], low: float, top: float)
     n = len(names)
     extent = (0.5, n + 0.5, n + 0.5, 0.5)  # tokens are numbered from 1
     image = axes.imshow(_without_future(weights), cmap=SHADES, vmin=low, vmax=top, extent=extent)
-    step = 1 if n <= 16 else -(-n // 8)
-    shown = range(1, n + 1, step) if n <= 16 else range(step, n + 1, step)
-    longest = max(len(name) for name in names)
-    axes.set_xticks(shown, [names[i - 1] for i in shown], rotation=90 if longest > 3 else 0)
+    shown = _ticks(names)
+    upright = max(map(len, names)) > 3
+    axes.set_xticks(shown, [names[i - 1] for i in shown], rotation=90 if upright else 0)
     axes.set_yticks(shown, [names[i - 1] for i in shown])
     axes.set_xlabel("looks at (token s)")
     axes.grid(False)
@@ -175,6 +181,14 @@ def _one(axes: Axes, weights: Map, names: Sequence[str], low: float, top: float)
     if n <= FEW:
         _write_numbers(axes, weights, (low + top) / 2)
     return image
+
+
+def _ticks(names: Sequence[str]) -> range:
+    """Which tokens bear their name: all where there is room, else every 2nd, 5th, 10th ..."""
+    n = len(names)
+    room = 24 if names[0] != "1" else 22 // len(names[-1])
+    step = next(step for step in (1, 2, 5, 10, 20, 50, 100, 200, 500, n) if n <= step * room)
+    return range(step, n + 1, step)
 
 
 def _write_numbers(axes: Axes, weights: Map, middle: float) -> None:
