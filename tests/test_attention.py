@@ -85,6 +85,7 @@ def test_gradients_are_those_of_finite_differences(form):
         return linear_attention(*qkv, rate, form, state=s, return_state=True, chunk_size=4)
 
     assert torch.autograd.gradcheck(both, (q, k, v, state))
+    assert torch.autograd.gradgradcheck(both, (q, k, v, state))
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -102,7 +102,7 @@ def _recurrent(q, k, v, rate, state, _):
 
 
 def _chunked(q, k, v, rate, state, size):
-    """For each chunk: O = ((Q K^T) * M) V + Lambda Q S,  then  S = lambda^m S + (fade K)^T V.
+    """For each chunk: O = ((Q K^T) * M) V + Lambda Q S,  then  S = lambda^m S + K^T (fade V).
 
     Lambda_i = lambda^(i+1): what is left of S when row i reads it.
     fade_i = lambda^(m-1-i): what is left of row i at the end of its chunk of m rows.
@@ -116,11 +116,12 @@ def _chunked(q, k, v, rate, state, size):
     outputs = []
     for q_c, k_c, v_c in _pieces(q, k, v, size, state.dtype):
         m = q_c.shape[2]  # the last chunk may be shorter
-        near = ((q_c @ k_c.transpose(-1, -2)) * mask[..., :m, :m]) @ v_c
-        far = (left[..., :m, :] * q_c) @ state
-        outputs.append(near + far)
-        faded = (fade[..., size - m :, :] * k_c).transpose(-1, -2)
-        state = left[..., m - 1, None, :] * state + faded @ v_c
+        # In place: a gradient needs the two factors, never the product that is written over.
+        near = (q_c @ k_c.transpose(-1, -2)).mul_(mask[..., :m, :m]) @ v_c
+        far = (q_c @ state).mul_(left[..., :m, :])
+        outputs.append(near.add_(far))
+        new = k_c.transpose(-1, -2) @ (fade[..., size - m :, :] * v_c)
+        state = left[..., m - 1, None, :] * state + new
     return torch.cat(outputs, dim=2), state
 
 

@@ -261,9 +261,9 @@ def info(
 @says_what_is_wrong
 def bench_attention():
     """The chunked form beside PyTorch's softmax attention, over length, on the CPU."""
-    from transnormer_edu.bench import attention_speed, table
+    from transnormer_edu.bench import report
 
-    for line in table(attention_speed()):
+    for line in report():
         typer.echo(line)
 
 
