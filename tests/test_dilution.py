@@ -1,5 +1,6 @@
 """Local mass and windows against sums written out; a model's maps against its own output."""
 
+import csv
 import math
 
 import pytest
@@ -16,6 +17,7 @@ from transnormer_edu.dilution import (
     local_mass,
     mass_by_age,
     mixer_map,
+    save_map,
 )
 
 N = 17
@@ -124,3 +126,29 @@ def test_reading_maps_leaves_the_model_as_it_was():
     model = linear()
     attention_maps(model, tokens(1, 4))
     assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_a_map_and_its_local_mass_as_csv(tmp_path):
+    weights, tokens = torch.tensor([[2.0, 0.0], [-1.0, 3.0]]), ["a,", 'b"']
+    map_file, mass_file = save_map(tmp_path / "new", "x", weights, tokens)
+    assert (map_file.name, mass_file.name) == ("x_map.csv", "x_local_mass.csv")
+    with open(map_file, encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["t", "token t", "s", "token s", "age (tokens)", "weight", "mass"]
+    assert rows == [
+        ["1", "a,", "1", "a,", "0", "2", "1"],
+        ["2", 'b"', "1", "a,", "1", "-1", "0.25"],
+        ["2", 'b"', "2", 'b"', "0", "3", "0.75"],
+    ]
+    with open(mass_file, encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["share of tokens", "local mass"]
+    assert (len(rows), rows[10], rows[20]) == (21, ["0.50", "0.625"], ["1.00", "1"])
+
+
+@pytest.mark.bad_input
+def test_csv_refuses_wrong_names(tmp_path):
+    with pytest.raises(ValueError, match="got 1 tokens for a map of 2"):
+        save_map(tmp_path, "x", torch.ones(2, 2).tril(), ["a"])
+    with pytest.raises(ValueError, match="without folders"):
+        save_map(tmp_path, "../x", torch.ones(2, 2).tril(), ["a", "b"])

@@ -10,12 +10,17 @@ linear attention, since the norm after it takes the size of its output away. Dil
 TransNormer, arXiv 2210.10340.
 """
 
+import csv
+import io
 import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from transnormer_edu.atomic import write_text
 from transnormer_edu.attention import linear_weights, softmax_weights
 from transnormer_edu.model import LanguageModel
 from transnormer_edu.transformer import SoftmaxAttention
@@ -111,3 +116,66 @@ def mixer_map(
     if isinstance(mixer, SoftmaxAttention):
         return softmax_weights(q, k)
     return linear_weights(q, k, mixer.rate)
+
+
+def save_map(
+    folder: str | Path, name: str, weights: Float[Tensor, "n n"], tokens: Sequence[str]
+) -> tuple[Path, Path]:
+    """Write one map as NAME_map.csv and its local mass as NAME_local_mass.csv; gives both paths.
+
+    map          a line for each pair s <= t, numbered from 1: the tokens, age t - s, A_ts and p_ts
+    local mass   a line for each share of the tokens, 0 to 1 in steps of 0.05
+
+    Errors: ValueError for names that do not fit the map, or that would leave the folder.
+    """
+    if len(tokens) != len(weights):
+        raise ValueError(f"got {len(tokens)} tokens for a map of {len(weights)}, expected as many")
+    if Path(name).name != name:
+        raise ValueError(f"got the name {name!r}, expected one without folders")
+    mass, shares = attention_mass(weights), torch.linspace(0, 1, 21)
+    pairs = [
+        (t + 1, tokens[t], s + 1, tokens[s], t - s, f"{weights[t, s]:.6g}", f"{mass[t, s]:.6g}")
+        for t in range(len(tokens))
+        for s in range(t + 1)
+    ]
+    curve = zip(shares.tolist(), local_mass(weights, shares).tolist(), strict=True)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    header = ("t", "token t", "s", "token s", "age (tokens)", "weight", "mass")
+    return (
+        _save(folder / f"{name}_map.csv", header, pairs),
+        _save(
+            folder / f"{name}_local_mass.csv",
+            ("share of tokens", "local mass"),
+            [(f"{share:.2f}", f"{inside:.6g}") for share, inside in curve],
+        ),
+    )
+
+
+def _save(path: Path, header: Sequence[str], rows: Sequence[Sequence]) -> Path:
+    lines = io.StringIO()
+    csv.writer(lines, lineterminator="\n").writerows([header, *rows])
+    write_text(path, lines.getvalue())
+    return path
+
+
+def score_gradient(
+    read: Callable[[Tensor, Tensor], Tensor],
+    score: Float[Tensor, "*batch n n"],
+    v: Float[Tensor, "*batch n dv"],
+    towards: Float[Tensor, "*batch n dv"],
+) -> Float[Tensor, "pairs"]:
+    """dL/dz_ts for all s <= t, as one list, where L = sum(read(z, v) * towards) and z = `score`.
+
+    read      makes outputs (..., n, dv) of scores and values; it has to mask the future
+    towards   what the layers above ask for: the gradient of L by the output
+    """
+    score = score.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad((read(score, v) * towards).sum(), score)
+    past = torch.ones(score.shape[-2:], dtype=torch.bool, device=score.device).tril()
+    return gradient[..., past].flatten()
+
+
+def gradient_spread(gradient: Float[Tensor, "pairs"]) -> float:
+    """std(|g|) / mean(|g|): about 1 for gradients of one kind, large where a few carry it all."""
+    return (gradient.abs().std() / gradient.abs().mean()).item()

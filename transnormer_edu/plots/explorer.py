@@ -1,0 +1,155 @@
+"""Explore attention maps: choose text, model, layer and head, see the map, keep its numbers."""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import ipywidgets as widgets
+import torch
+from jaxtyping import Float
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from transnormer_edu.dilution import attention_maps, attention_mass, save_map
+from transnormer_edu.model import LanguageModel
+from transnormer_edu.plots.dilution import NEAR, SHARES, draw_map, flat_line, mean_mass, seen_mass
+from transnormer_edu.plots.style import BLUE, drawing, new_figure
+from transnormer_edu.tokenizer import Tokenizer
+
+AWAY = "An explorer stands here when the lesson runs: make lab. The figures above are complete."
+NAMED = 24  # up to so many tokens stand at the axes by name
+MOST = 128  # tokens that are read
+
+
+class MapFigure:
+    """One figure, kept: a map on the left, its local mass on the right; `draw` changes them."""
+
+    @drawing
+    def __init__(self):
+        self.figure = new_figure(7.5, 4.7)
+        self.figure.set_layout_engine("none")  # places are fixed: no time for finding them
+        self.map_axes = self.figure.add_axes((0.11, 0.2, 0.47, 0.75))
+        self.mass_axes = self.figure.add_axes((0.68, 0.32, 0.3, 0.48))
+        self.image = draw_map(self.map_axes, torch.eye(2))
+        self.map_axes.set(xlabel="is looked at (token s)", ylabel="reads (token t)")
+        flat_line(self.mass_axes)
+        self.mass_axes.set_xticks([0, 40, 100])
+        (self.line,) = self.mass_axes.plot([], [], color=BLUE, linewidth=2.5)
+        self.tokens = None
+
+    def draw(self, weights: Float[Tensor, "n n"], tokens: Sequence[str]) -> str:
+        """Show this map; the sentence says what is to be seen."""
+        if tokens != self.tokens:
+            self._name(tokens)
+        mass = mean_mass(weights)
+        self.image.set_data(seen_mass(weights))
+        self.line.set_data(100 * SHARES, mass)
+        sentence = f"The nearest 40 % hold {mass[NEAR]:.0f} % of the mass"
+        negative = 100 * attention_mass(weights)[weights < 0].sum() / len(weights)
+        return sentence + (f"; {negative:.0f} % of it has a minus sign." if negative else ".")
+
+    def _name(self, tokens: Sequence[str]) -> None:
+        """Tokens by name where there is room, else by number from 1."""
+        n, axes = len(tokens), self.map_axes
+        self.image.set_extent((0.5, n + 0.5, n + 0.5, 0.5))
+        axes.set(xlim=(0.5, n + 0.5), ylim=(n + 0.5, 0.5))
+        if n <= NAMED:
+            places, names = range(1, n + 1), [shown(token) for token in tokens]
+        else:
+            places = range(1, n + 1, -(-n // 8))
+            names = [str(place) for place in places]
+        axes.set_xticks(places, names, fontsize=9, rotation=90)
+        axes.set_yticks(places, names, fontsize=9)
+        self.tokens = list(tokens)
+
+
+@drawing
+def frame_of(figure: Figure) -> bytes:
+    """The figure as PNG, drawn once and packed lightly; `savefig` draws it twice."""
+    canvas, buffer = FigureCanvasAgg(figure), io.BytesIO()
+    canvas.draw()
+    Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba()).save(
+        buffer, format="png", compress_level=1
+    )
+    return buffer.getvalue()
+
+
+class Explorer(widgets.VBox):
+    """The widgets above one `MapFigure`; where nothing can draw them, words say what stands here.
+
+    models      name -> model; all of as many layers and heads, all with this tokenizer
+    text        what is read first
+    folder      where "Save as CSV" puts its files, see `save_map`
+    Errors: ValueError for no model, or models of different numbers of layers or heads.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, LanguageModel],
+        tokenizer: Tokenizer,
+        text: str,
+        folder: Path,
+    ):
+        sizes = {(model.config.layers, model.config.heads) for model in models.values()}
+        if len(sizes) != 1:
+            raise ValueError(f"got models of (layers, heads) {sizes}; expected the same for all")
+        layers, heads = sizes.pop()
+        self.models, self.tokenizer, self.folder = dict(models), tokenizer, Path(folder)
+        self.map_figure, self.maps = MapFigure(), {}
+        wide = {"width": "42rem"}
+        named = {"description_width": "4rem"}
+        self.text = widgets.Text(
+            text, description="text", continuous_update=False, layout=wide, style=named
+        )
+        self.method = _choice("method", list(models), named)
+        self.layer = _choice("layer", range(layers), named)
+        self.head = _choice("head", range(1, heads + 1), named)
+        self.button = widgets.Button(description="Save as CSV", icon="download")
+        self.picture = widgets.Image(format="png", layout={"width": "750px", "max_width": "100%"})
+        self.words, self.saved = widgets.Label(), widgets.Label()
+        for handle in (self.text, self.method, self.layer, self.head):
+            handle.observe(lambda change: self.redraw(), names="value")
+        self.button.on_click(lambda button: self.save())
+        self.redraw()
+        choices = (self.text, self.method, self.layer, self.head)
+        keep = widgets.HBox([self.button, self.saved])
+        super().__init__([*choices, self.picture, self.words, keep])
+
+    def _repr_mimebundle_(self, **kwargs):
+        return super()._repr_mimebundle_(**kwargs) | {"text/plain": AWAY}
+
+    def redraw(self) -> None:
+        """Show what is chosen; a model reads a text once."""
+        weights, tokens = self.chosen()
+        self.words.value, self.saved.value = self.map_figure.draw(weights, tokens), ""
+        self.picture.value = frame_of(self.map_figure.figure)
+
+    def chosen(self) -> tuple[Float[Tensor, "n n"], list[str]]:
+        """The map that is chosen, and its tokens."""
+        ids = [self.tokenizer.bos_id, *self.tokenizer.encode(self.text.value)][:MOST]
+        key = (self.method.value, self.text.value)
+        if key not in self.maps:
+            self.maps[key] = attention_maps(self.models[self.method.value], torch.tensor([ids]))
+        tokens = [self.tokenizer.decode([i]) or "<s>" for i in ids]
+        return self.maps[key][self.layer.value][0, self.head.value - 1], tokens
+
+    def save(self) -> None:
+        """Write the chosen map and its local mass as CSV, and say where."""
+        name = f"{self.method.value} layer {self.layer.value} head {self.head.value}"
+        weights, tokens = self.chosen()
+        files = save_map(self.folder, name.replace(",", "").replace(" ", "_"), weights, tokens)
+        self.saved.value = "Saved: " + ", ".join(str(file) for file in files)
+
+
+def shown(token: str) -> str:
+    """A token as an axis can bear it: at most nine signs, a space visible as ·."""
+    token = token.replace(" ", "·").replace("\n", "↵")
+    return token if len(token) <= 9 else token[:8] + "…"
+
+
+def _choice(name: str, options: Sequence, style: dict) -> widgets.ToggleButtons:
+    return widgets.ToggleButtons(
+        options=list(options), description=name, style=style | {"button_width": "9rem"}
+    )
