@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from transnormer_edu import check
 from transnormer_edu.decay import decay_mask
 
 Rate = Float[Tensor, "h"] | Float[Tensor, "b h"]
@@ -75,10 +76,8 @@ def linear_attention(
     Raises ValueError or TypeError in one sentence for operands that do not fit or an unknown form.
     """
     check_operands(q, k, v, rate, state)
-    if form not in FORMS:
-        raise ValueError(f"form is {form!r}, expected one of {', '.join(FORMS)}")
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size is {chunk_size}, expected at least 1")
+    check.one_of("form", form, FORMS)
+    check.whole("chunk_size", chunk_size)
     wide = torch.promote_types(v.dtype, torch.float32)
     if state is None:
         state = v.new_zeros(*q.shape[:2], k.shape[-1], v.shape[-1], dtype=wide)
@@ -138,6 +137,9 @@ def check_operands(
     q: Tensor, k: Tensor, v: Tensor, rate: Tensor | None = None, state: Tensor | None = None
 ) -> None:
     """Raise ValueError or TypeError, in one sentence, where operands do not fit each other."""
+    check.tensors(q=q, k=k, v=v)
+    check.floating(rate=rate, state=state)
+    check.one_device(q=q, k=k, v=v, rate=rate, state=state)
     shapes = f"q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}"
     if not q.ndim == k.ndim == v.ndim == 4:
         raise ValueError(f"got {shapes}; expected four axes each: batch, head, token, feature")
@@ -165,8 +167,6 @@ def _check_rate(rate: Tensor, batch: int, heads: int) -> None:
             f"got rate {tuple(rate.shape)}; expected (h,) = ({heads},) or (b, h) = "
             f"({batch}, {heads})"
         )
-    if not rate.is_floating_point():
-        raise TypeError(f"got rate of type {rate.dtype}; expected a floating type")
     # Reading values makes the host wait for a GPU, and cannot be traced: only on the CPU.
     readable = rate.device.type == "cpu" and not torch.compiler.is_compiling()
     if readable and not bool(((rate >= 0) & rate.isfinite()).all()):  # NaN fails this too

@@ -2,7 +2,9 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
+from transnormer_edu import check
 from transnormer_edu.activation import ACTIVATIONS
 from transnormer_edu.decay import SCHEDULES
 from transnormer_edu.norm import NORMS
@@ -31,6 +33,8 @@ class TransNormerConfig:
     Raises ValueError, in one sentence, for a choice that cannot work.
     """
 
+    model_type: ClassVar[str] = "transnormer"
+
     vocab_size: int
     dim: int
     layers: int
@@ -54,7 +58,8 @@ class TransNormerConfig:
             object.__setattr__(self, "hidden_dim", self.dim)
         if self.glu_dim == -1:
             object.__setattr__(self, "glu_dim", self.dim)
-        self._check_sizes()
+        check_sizes(self, ("hidden_dim",))
+        self._check_layers()
         object.__setattr__(self, "lrpe_layers", tuple(sorted(set(self.lrpe_layers))))
         self._check_choices()
 
@@ -71,13 +76,11 @@ class TransNormerConfig:
     @classmethod
     def preset(cls, name: str, **changes) -> "TransNormerConfig":
         """A published size by name, with `changes` to single fields: preset("385m", layers=2)."""
-        if name.lower() not in PRESETS:
+        if str(name).lower() not in PRESETS:
             raise ValueError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
         return cls(**{**PRESETS[name.lower()], **changes})
 
-    def _check_sizes(self):
-        for field in ("vocab_size", "dim", "layers", "heads", "glu_dim", "hidden_dim"):
-            check_size(field, getattr(self, field))
+    def _check_layers(self):
         if self.hidden_dim % self.heads:
             raise ValueError(
                 f"{self.heads} heads do not divide hidden_dim {self.hidden_dim}; choose a number "
@@ -86,11 +89,10 @@ class TransNormerConfig:
         if not isinstance(self.lrpe_layers, tuple | list):
             raise ValueError(f"lrpe_layers is {self.lrpe_layers!r}, expected a tuple such as (0,)")
         for layer in self.lrpe_layers:
-            if not is_index(layer, self.layers):
+            if not check.is_whole(layer, below=self.layers):
                 raise ValueError(
                     f"lrpe_layers names layer {layer!r}, expected 0 to {self.layers - 1}"
                 )
-        check_special_tokens(self)
 
     def _check_choices(self):
         for field, table in (
@@ -99,40 +101,33 @@ class TransNormerConfig:
             ("norm", NORMS),
             ("decay", SCHEDULES),
         ):
-            if getattr(self, field) not in list(table):
+            check.one_of(field, getattr(self, field), table)
+        if self.gate not in ("full", "none"):
+            if not check.is_whole(self.gate, least=1):
                 raise ValueError(
-                    f"{field} is {getattr(self, field)!r}, expected one of {', '.join(table)}"
+                    f"gate is {self.gate!r}, expected 'full', 'none' or a rank such as 16"
                 )
-        if self.gate not in ("full", "none") and not (
-            isinstance(self.gate, int) and not isinstance(self.gate, bool) and self.gate > 0
-        ):
-            raise ValueError(f"gate is {self.gate!r}, expected 'full', 'none' or a rank such as 16")
+            object.__setattr__(self, "gate", int(self.gate))
         if not isinstance(self.scale_embedding, bool):
             raise ValueError(f"scale_embedding is {self.scale_embedding!r}, expected True or False")
 
 
-def is_index(value, below: int) -> bool:
-    """Whether value is one of the whole numbers 0 .. below - 1."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < below
+def check_sizes(config, more: tuple[str, ...] = ()) -> None:
+    """ValueError unless sizes, special tokens and init_std can work; for both models' configs.
 
-
-def check_size(field: str, value) -> None:
-    """ValueError unless the value of this field is a whole number of at least 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{field} is {value!r}, expected a whole number of at least 1")
-
-
-def check_special_tokens(config) -> None:
-    """ValueError unless pad, bos and eos are tokens, and init_std a number; for both models."""
+    Sizes become Python's own integers, whatever kind they came as: only those go into a JSON file.
+    """
+    for field in ("vocab_size", "dim", "layers", "heads", "glu_dim", *more):
+        object.__setattr__(config, field, check.whole(field, getattr(config, field)))
     for field in ("pad_token_id", "bos_token_id", "eos_token_id"):
-        if not is_index(getattr(config, field), config.vocab_size):
+        token = getattr(config, field)
+        if not check.is_whole(token, below=config.vocab_size):
             raise ValueError(
-                f"{field} is {getattr(config, field)!r}, expected a token below vocab_size "
-                f"{config.vocab_size}"
+                f"{field} is {token!r}, expected a token below vocab_size {config.vocab_size}"
             )
-    std = config.init_std
-    if not isinstance(std, int | float) or not 0 <= std < math.inf:
-        raise ValueError(f"init_std is {std!r}, expected a number of at least 0")
+        object.__setattr__(config, field, int(token))
+    if not check.is_number(config.init_std) or not 0 <= config.init_std < math.inf:
+        raise ValueError(f"init_std is {config.init_std!r}, expected a number of at least 0")
 
 
 def _size(layers: int, dim: int, heads: int, glu_dim: int, **others) -> dict:

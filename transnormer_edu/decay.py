@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from transnormer_edu import check
+
 Rates = Float[Tensor, "h"]
 
 
@@ -72,6 +74,8 @@ def decay_mask(
 
     The future is cut by t - s, not by the value of r (t - s): at rate 0 that would let it in.
     """
+    check.floating(rate=rate)
+    check.whole("n", n, least=0)
     position = torch.arange(n, device=rate.device)
     age = position[:, None] - position  # whole numbers: bfloat16 cannot count beyond 256
     rate = rate.to(torch.promote_types(rate.dtype, torch.float32))
@@ -84,7 +88,7 @@ def _slopes(heads: int) -> list[float]:
 
 
 def _check(heads: int, layer: int, layers: int) -> None:
-    if heads < 1:
-        raise ValueError(f"heads is {heads}, expected at least 1")
-    if not 0 <= layer < layers:
-        raise ValueError(f"layer is {layer} of {layers} layers, expected 0 to {layers - 1}")
+    check.whole("heads", heads)
+    check.whole("layers", layers)
+    if not check.is_whole(layer, below=layers):
+        raise ValueError(f"layer is {layer!r} of {layers} layers, expected 0 to {layers - 1}")

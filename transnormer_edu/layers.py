@@ -14,6 +14,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from transnormer_edu import check
 from transnormer_edu.activation import ACTIVATIONS
 from transnormer_edu.attention import check_operands
 from transnormer_edu.config import TransNormerConfig
@@ -128,6 +129,9 @@ class SGLU(nn.Module):
 
     def __init__(self, dim: int, glu_dim: int, activation: str = "none"):
         super().__init__()
+        check.whole("dim", dim)
+        check.whole("glu_dim", glu_dim)
+        check.one_of("activation", activation, ACTIVATIONS)
         self.activation = ACTIVATIONS[activation]
         self.l1 = nn.Linear(dim, glu_dim, bias=False)
         self.l2 = nn.Linear(dim, glu_dim, bias=False)

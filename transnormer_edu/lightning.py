@@ -7,6 +7,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from transnormer_edu import check
 from transnormer_edu.attention import check_operands, linear_attention
 
 BACKENDS = ("auto", "triton", "torch")
@@ -35,8 +36,8 @@ def lightning_attention(
     Raises what `linear_attention` raises, ValueError for an unknown backend, and ImportError
     where the kernel is asked for by name and Triton is not installed.
     """
-    if backend not in BACKENDS:
-        raise ValueError(f"backend is {backend!r}, expected one of {', '.join(BACKENDS)}")
+    check.one_of("backend", backend, BACKENDS)
+    check.tensors(q=q, v=v)
     if backend == "triton" or (backend == "auto" and _kernel_serves(q, v)):
         check_operands(q, k, v, rate, state)
         return _kernel()(q, k, v, rate, state=state, return_state=return_state)

@@ -14,13 +14,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from transnormer_edu import check
+
 
 def frequency_ladder(heads: int, head_dim: int) -> Float[Tensor, "h 1 d"]:
     """theta_j = 10000^(-2 j / (h d)), j = 0 .. h d - 1: one ladder shared out over all heads.
 
     It falls from 1 in the first feature of the first head to about 1e-8 in the last of the last.
     """
-    features = heads * head_dim
+    features = check.whole("heads", heads) * check.whole("head_dim", head_dim)
     j = torch.arange(features, dtype=torch.float64)
     ladder = 10000 ** (-2 * j / features)
     return ladder.to(torch.get_default_dtype()).reshape(heads, 1, head_dim)
@@ -36,6 +38,14 @@ def lrpe(
     Angles are float32, or wider where x is, whatever the type of x: bfloat16 cannot tell
     position 257 from 256.
     """
+    check.floating(x=x, theta=theta)
+    check.tensors(position=position)
+    fits = x.ndim == 4 and tuple(theta.shape) == (x.shape[1], 1, x.shape[3])
+    if not fits or position.shape[-1:] != x.shape[2:3]:
+        raise ValueError(
+            f"got x {tuple(x.shape)}, theta {tuple(theta.shape)}, position "
+            f"{tuple(position.shape)}; expected (b, h, n, d), (h, 1, d), (n,) or (b, n)"
+        )
     wide = torch.promote_types(x.dtype, torch.float32)
     angle = theta.to(wide) * position[..., None, :, None].to(wide)
     return torch.cat([x * angle.cos(), x * angle.sin()], dim=-1).to(x.dtype)

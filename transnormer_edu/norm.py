@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from transnormer_edu import check
+
 EPS = 1e-6
 
 
@@ -22,6 +24,7 @@ def srmsnorm(x: Float[Tensor, "*rows d"], eps: float = EPS) -> Float[Tensor, "*r
     Computed in float32, or wider where x is, and cast back. Its gradient, with the output y:
     dx = rho (dy - y * mean(y * dy)): the part of dy that would only change a row's length is cut.
     """
+    check.floating(x=x)
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype)
 

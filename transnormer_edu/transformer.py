@@ -16,7 +16,8 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from transnormer_edu.config import check_size, check_special_tokens
+from transnormer_edu import check
+from transnormer_edu.config import check_sizes
 from transnormer_edu.layers import SGLU
 from transnormer_edu.model import LanguageModel
 from transnormer_edu.norm import NORMS
@@ -55,19 +56,14 @@ class TransformerConfig:
     embedding_scale: ClassVar[float] = 1.0
 
     def __post_init__(self):
-        for field in ("vocab_size", "dim", "layers", "heads", "glu_dim"):
-            check_size(field, getattr(self, field))
-        check_special_tokens(self)
+        check_sizes(self)
         if self.dim % (2 * self.heads):
             raise ValueError(
                 f"{self.heads} heads do not divide dim {self.dim} into pairs of features; choose "
                 "heads so that dim / heads is even"
             )
         for field, choices in (("position", POSITIONS), ("mlp", MLPS), ("norm", NORMS)):
-            if getattr(self, field) not in choices:
-                raise ValueError(
-                    f"{field} is {getattr(self, field)!r}, expected one of {', '.join(choices)}"
-                )
+            check.one_of(field, getattr(self, field), choices)
 
 
 class KVCache(NamedTuple):
@@ -155,6 +151,12 @@ class Transformer(LanguageModel):
 def _extend(cache: KVCache | None, new: KVCache) -> KVCache:
     if cache is None:
         return new
+    before, now = tuple(cache.k.shape), tuple(new.k.shape)
+    if before[:2] + before[3:] != now[:2] + now[3:]:
+        raise ValueError(
+            f"got a cache of keys {before}, new keys {now}; expected one (b, h, ., dh): is it "
+            "another model's, or of another batch?"
+        )
     return KVCache(
         torch.cat([cache.k, new.k], dim=2),
         torch.cat([cache.v, new.v], dim=2),

@@ -1,0 +1,62 @@
+"""What more than one file asks of its input, each in one sentence: given, expected, what to do.
+
+    one_of("form", "fast", FORMS)           form is 'fast', expected one of parallel, recurrent, ...
+    whole("heads", 2.5)                     heads is 2.5, expected a whole number of at least 1
+    tensors(q=[1, 2])                       q is a list, expected a tensor: torch.as_tensor makes one
+
+A wrong type of tensor is a TypeError, everything else a ValueError.
+"""
+
+from collections.abc import Iterable
+from numbers import Integral, Real
+
+import torch
+
+
+def one_of(name: str, value, choices: Iterable[str]) -> None:
+    """ValueError unless `value` is one of these words."""
+    if not (isinstance(value, str) and value in choices):
+        raise ValueError(f"{name} is {value!r}, expected one of {', '.join(choices)}")
+
+
+def is_whole(value, least: float = 0, below: float = float("inf")) -> bool:
+    """Whether value is a whole number with least <= value < below; True and False are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and least <= value < below
+
+
+def whole(name: str, value, least: int = 1) -> int:
+    """`value` as Python's int; ValueError unless it is a whole number of at least `least`."""
+    if not is_whole(value, least):
+        raise ValueError(f"{name} is {value!r}, expected a whole number of at least {least}")
+    return int(value)
+
+
+def is_number(value) -> bool:
+    """Whether value is a number; True and False are none, infinity and NaN are."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def tensors(**given) -> None:
+    """TypeError unless all that is given, None aside, are tensors."""
+    for name, value in given.items():
+        if not isinstance(value, torch.Tensor | None):
+            raise TypeError(
+                f"{name} is a {type(value).__name__}, expected a tensor: torch.as_tensor({name}) "
+                "makes one"
+            )
+
+
+def floating(**given) -> None:
+    """TypeError unless all that is given, None aside, are tensors of a floating type."""
+    tensors(**given)
+    for name, value in given.items():
+        if value is not None and not value.is_floating_point():
+            raise TypeError(f"got {name} of type {value.dtype}; expected a floating type")
+
+
+def one_device(**given) -> None:
+    """ValueError unless all tensors that are given, None aside, are on one device."""
+    where = {name: value.device for name, value in given.items() if value is not None}
+    if len(set(where.values())) > 1:
+        found = ", ".join(f"{name} on {device}" for name, device in where.items())
+        raise ValueError(f"got {found}; expected one device: x.to(device) moves a tensor")
