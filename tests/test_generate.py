@@ -101,7 +101,7 @@ def test_the_smallest_temperature_is_greedy_and_no_call_is_wasted():
     model, prompt, calls = linear(), tokens(1, 5), []
     greedy = generate(model, prompt, 6, stop_tokens=())
     assert torch.equal(generate(model, prompt, 6, temperature=1e-45, stop_tokens=()), greedy)
-    model.register_forward_hook(lambda *_: calls.append(1))
+    model.model["layers"][0].register_forward_hook(lambda *_: calls.append(1))
     generate(model, prompt, 6, stop_tokens=())
     assert len(calls) == 6
 
@@ -122,7 +122,7 @@ def test_a_stream_gives_tokens_as_they_come(model):
 @pytest.mark.parametrize(
     "call, sentence",
     [
-        (dict(max_new_tokens=0), "max_new_tokens is 0, expected at least 1"),
+        (dict(max_new_tokens=0), "max_new_tokens is 0, expected a whole number of at least 1"),
         (dict(temperature=-1.0), "temperature is -1.0, expected 0"),
         (dict(temperature=float("nan")), "temperature is nan"),
         (dict(top_k=0), "top_k is 0"),

@@ -137,9 +137,10 @@ def check_operands(
     q: Tensor, k: Tensor, v: Tensor, rate: Tensor | None = None, state: Tensor | None = None
 ) -> None:
     """Raise ValueError or TypeError, in one sentence, where operands do not fit each other."""
+    optional = check.present(rate=rate, state=state)
     check.tensors(q=q, k=k, v=v)
-    check.floating(rate=rate, state=state)
-    check.one_device(q=q, k=k, v=v, rate=rate, state=state)
+    check.floating(**optional)
+    check.one_device(q=q, k=k, v=v, **optional)
     shapes = f"q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}"
     if not q.ndim == k.ndim == v.ndim == 4:
         raise ValueError(f"got {shapes}; expected four axes each: batch, head, token, feature")

@@ -2,7 +2,7 @@
 
     one_of("form", "fast", FORMS)           form is 'fast', expected one of parallel, recurrent, ...
     whole("heads", 2.5)                     heads is 2.5, expected a whole number of at least 1
-    tensors(q=[1, 2])                       q is a list, expected a tensor: torch.as_tensor makes one
+    tensors(q=[1, 2])                       q is a list, expected a tensor: torch.as_tensor(q) ...
 
 A wrong type of tensor is a TypeError, everything else a ValueError.
 """
@@ -36,10 +36,23 @@ def is_number(value) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
+def float_type(name: str, value) -> torch.dtype:
+    """A floating torch.dtype, given as such or by its name; ValueError for anything else."""
+    dtype = getattr(torch, value, None) if isinstance(value, str) else value
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise ValueError(f"{name} is {value!r}, expected a floating type such as torch.float32")
+    return dtype
+
+
+def present(**given) -> dict:
+    """What is not None: the optional arguments that were given."""
+    return {name: value for name, value in given.items() if value is not None}
+
+
 def tensors(**given) -> None:
-    """TypeError unless all that is given, None aside, are tensors."""
+    """TypeError unless all that is given are tensors."""
     for name, value in given.items():
-        if not isinstance(value, torch.Tensor | None):
+        if not isinstance(value, torch.Tensor):
             raise TypeError(
                 f"{name} is a {type(value).__name__}, expected a tensor: torch.as_tensor({name}) "
                 "makes one"
@@ -47,16 +60,15 @@ def tensors(**given) -> None:
 
 
 def floating(**given) -> None:
-    """TypeError unless all that is given, None aside, are tensors of a floating type."""
+    """TypeError unless all that is given are tensors of a floating type."""
     tensors(**given)
     for name, value in given.items():
-        if value is not None and not value.is_floating_point():
+        if not value.is_floating_point():
             raise TypeError(f"got {name} of type {value.dtype}; expected a floating type")
 
 
 def one_device(**given) -> None:
-    """ValueError unless all tensors that are given, None aside, are on one device."""
-    where = {name: value.device for name, value in given.items() if value is not None}
-    if len(set(where.values())) > 1:
-        found = ", ".join(f"{name} on {device}" for name, device in where.items())
+    """ValueError unless all tensors that are given are on one device."""
+    if len({value.device for value in given.values()}) > 1:
+        found = ", ".join(f"{name} on {value.device}" for name, value in given.items())
         raise ValueError(f"got {found}; expected one device: x.to(device) moves a tensor")

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from transnormer_edu import check
 from transnormer_edu.atomic import replace_folder
 from transnormer_edu.config import TransNormerConfig
 
@@ -54,7 +55,7 @@ def config_to_json(config) -> dict:
         return {"model_type": config.model_type, **asdict(config)}
     named = {theirs: getattr(config, ours) for ours, theirs in RELEASED.items()}
     return named | {
-        "model_type": "transnormer",
+        "model_type": config.model_type,
         "architectures": ["TransnormerForCausalLM"],
         "linear_use_lrpe_list": [int(i in config.lrpe_layers) for i in range(config.layers)],
         "no_scale_embedding": not config.scale_embedding,
@@ -65,6 +66,12 @@ def config_to_json(config) -> dict:
 
 def config_from_json(config_class, given: dict, where: str = "config.json"):
     """The inverse of `config_to_json`; a field that is needed and missing is named."""
+    kind = given.get("model_type", config_class.model_type)
+    if kind != config_class.model_type:
+        raise ValueError(
+            f"{where}: model_type is {kind!r}, expected {config_class.model_type!r}: this is "
+            "another kind of model"
+        )
     if config_class is not TransNormerConfig:
         ours = {f.name: given[f.name] for f in fields(config_class) if f.name in given}
         needed = [f.name for f in fields(config_class) if f.default is MISSING]
@@ -105,8 +112,9 @@ def read_config(folder: str | Path) -> dict:
     return given
 
 
-def load(folder: str | Path, model_class, dtype: torch.dtype | None = None):
+def load(folder: str | Path, model_class, dtype: torch.dtype | str | None = None):
     """A model of `model_class` with config and weights of `folder`; see `from_pretrained`."""
+    dtype = None if dtype is None else check.float_type("dtype", dtype)
     given = read_config(folder)
     config = config_from_json(model_class.config_class, given, str(Path(folder) / "config.json"))
     with torch.device("meta"):
@@ -116,6 +124,8 @@ def load(folder: str | Path, model_class, dtype: torch.dtype | None = None):
     _compare(folder, tensors, model.state_dict())
     own = {name: tensor.to(dtype or tensor.dtype, copy=True) for name, tensor in tensors.items()}
     model.load_state_dict(own, assign=True)
+    if {tensor.dtype for tensor in own.values()} == {torch.float64}:
+        model.double()  # the decay rates too: they come from the config, not from a file
     return model.requires_grad_()
 
 

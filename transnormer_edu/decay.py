@@ -31,7 +31,7 @@ def released_rates(
     slope of 2P heads until there are H (the slopes of ALiBi, arXiv 2108.12409). A model of one
     layer, which divides by zero in the original code, uses the factor of a first layer.
     """
-    _check(heads, layer, layers)
+    dtype = _check(heads, layer, layers, dtype)
     power = 1 << (heads.bit_length() - 1)
     slopes = _slopes(power) + _slopes(2 * power)[::2][: heads - power]
     depth = 1 - layer / max(layers - 1, 1) + 1e-5
@@ -43,14 +43,14 @@ def paper_rates(heads: int, layer: int, layers: int, dtype: torch.dtype = torch.
 
     lambda = exp(-(8 h / H) (1 - l / L))                   so r = (8 h / H) (1 - l / L)
     """
-    _check(heads, layer, layers)
+    dtype = _check(heads, layer, layers, dtype)
     depth = 1 - layer / layers
     return torch.tensor([8 * h / heads * depth for h in range(1, heads + 1)], dtype=dtype)
 
 
 def no_rates(heads: int, layer: int, layers: int, dtype: torch.dtype = torch.float32) -> Rates:
     """Rate 0 for every head: nothing is forgotten, plain linear attention."""
-    _check(heads, layer, layers)
+    dtype = _check(heads, layer, layers, dtype)
     return torch.zeros(heads, dtype=dtype)
 
 
@@ -87,8 +87,9 @@ def _slopes(heads: int) -> list[float]:
     return [2 ** (-8 * (i + 1) / heads) for i in range(heads)]
 
 
-def _check(heads: int, layer: int, layers: int) -> None:
+def _check(heads: int, layer: int, layers: int, dtype) -> torch.dtype:
     check.whole("heads", heads)
     check.whole("layers", layers)
     if not check.is_whole(layer, below=layers):
         raise ValueError(f"layer is {layer!r} of {layers} layers, expected 0 to {layers - 1}")
+    return check.float_type("dtype", dtype)

@@ -5,13 +5,15 @@ the same functions, pays for its whole past at every token.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+import reprlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from transnormer_edu.model import LanguageModel
+from transnormer_edu import check
+from transnormer_edu.model import WHOLE, LanguageModel
 
 Prompts = Tensor | Sequence[int] | Sequence[Sequence[int]] | Sequence[Tensor]
 
@@ -34,7 +36,7 @@ def stream(
     temperature: float = 0.0,
     top_k: int | None = None,
     top_p: float | None = None,
-    stop_tokens: Sequence[int] | None = None,
+    stop_tokens: int | Sequence[int] | None = None,
     attention_mask: Tensor | None = None,
     seed: int | None = None,
 ) -> Iterator[Int[Tensor, "b"]]:
@@ -43,18 +45,27 @@ def stream(
     ids              (b, n) tokens; or one prompt, or a list of prompts of unequal length
     temperature      0: always the likeliest token; 1: as the model says; above: more even
     top_k, top_p     draw from the k likeliest; from the fewest that hold a share p of the mass
-    stop_tokens      a row ends after one of these; None: the model's eos token; (): never
+    stop_tokens      a row ends after it, or one of these; None: the eos token; (): never
     attention_mask   (b, n), 0 at padding, for ids that come padded
     seed             of the draws: the same seed, the same text on the same machine
 
-    Raises ValueError, in one sentence, for prompts and numbers that cannot work.
+    Raises ValueError, or TypeError for a wrong type, in one sentence, for prompts and numbers that
+    cannot work.
     """
-    _check(model, max_new_tokens, temperature, top_k, top_p)
+    if not hasattr(model, "next_token"):
+        raise TypeError(
+            f"model is a {type(model).__name__}, expected a model such as "
+            "TransNormerLLM.from_pretrained(folder)"
+        )
+    _check_choices(max_new_tokens, temperature, top_k, top_p, seed)
     device = model.model["embed_tokens"].weight.device
     ids, attention_mask = _as_batch(ids, attention_mask, model.config.pad_token_id)
     ids = ids.to(device)
     attention_mask = attention_mask.to(device) if attention_mask is not None else None
-    stops = (model.config.eos_token_id,) if stop_tokens is None else tuple(stop_tokens)
+    model.check_input(ids, attention_mask=attention_mask)
+    if attention_mask is not None and not attention_mask.bool().any(dim=1).all():
+        raise ValueError("a row of attention_mask has no real token; expected at least one")
+    stops = torch.tensor(_stop_ids(stop_tokens, model.config), dtype=torch.long, device=device)
     draw = torch.Generator(device)
     draw.manual_seed(seed) if seed is not None else draw.seed()
     choose = lambda logits: _choose(logits, temperature, top_k, top_p, draw)  # noqa: E731
@@ -62,11 +73,9 @@ def stream(
 
 
 def _decode(model, ids, attention_mask, max_new_tokens, stops, choose):
-    stops = torch.tensor(stops, dtype=torch.long, device=ids.device)
     ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
     with torch.no_grad():
-        logits, state = model(ids, attention_mask=attention_mask, return_state=True)
-    logits = _last_real(logits, attention_mask)
+        logits, state = model.next_token(ids, attention_mask)
     for left in reversed(range(max_new_tokens)):
         token = choose(logits).masked_fill(ended, model.config.pad_token_id)
         ended = ended | torch.isin(token, stops)
@@ -74,16 +83,7 @@ def _decode(model, ids, attention_mask, max_new_tokens, stops, choose):
         if left == 0 or ended.all():
             return
         with torch.no_grad():
-            logits, state = model(token[:, None], state=state, return_state=True)
-        logits = logits[:, -1]
-
-
-def _last_real(logits: Float[Tensor, "b n v"], attention_mask) -> Float[Tensor, "b v"]:
-    if attention_mask is None:
-        return logits[:, -1]
-    column = torch.arange(logits.shape[1], device=logits.device)
-    last = (column * attention_mask.bool()).amax(dim=1)
-    return logits[torch.arange(len(logits), device=logits.device), last]
+            logits, state = model.next_token(token[:, None], state=state)
 
 
 def _choose(
@@ -104,19 +104,12 @@ def _choose(
 
 def _as_batch(ids: Prompts, attention_mask, pad: int) -> tuple[Tensor, Tensor | None]:
     """Prompts as one (b, n) tensor, the shorter ones padded on the left, and the mask for that."""
+    check.tensors(**check.present(attention_mask=attention_mask))
     if isinstance(ids, Tensor):
-        ids = ids[None] if ids.ndim == 1 else ids
-        if attention_mask is not None and not bool(attention_mask.bool().any(dim=1).all()):
-            raise ValueError("a row of attention_mask has no real token; expected at least one")
-        return ids, attention_mask
+        return ids[None] if ids.ndim == 1 else ids, attention_mask
     if attention_mask is not None:
         raise ValueError("attention_mask came with a list of prompts, which needs none: leave it")
-    rows = [torch.as_tensor(row) for row in ids]
-    rows = [torch.stack(rows)] if rows and rows[0].ndim == 0 else rows
-    if any(row.is_floating_point() for row in rows if row.numel()):
-        raise ValueError("a prompt holds fractions; expected token ids, which are whole numbers")
-    if not rows or not all(row.ndim == 1 and len(row) for row in rows):
-        raise ValueError("a prompt is empty; expected at least one token (for instance bos)")
+    rows = _as_rows(ids)
     n = max(map(len, rows))
     batch = torch.full((len(rows), n), pad)
     mask = torch.zeros((len(rows), n), dtype=torch.bool)
@@ -125,12 +118,48 @@ def _as_batch(ids: Prompts, attention_mask, pad: int) -> tuple[Tensor, Tensor | 
     return batch, None if mask.all() else mask
 
 
-def _check(model, max_new_tokens, temperature, top_k, top_p):
-    if max_new_tokens < 1:
-        raise ValueError(f"max_new_tokens is {max_new_tokens}, expected at least 1")
-    if not (math.isfinite(temperature) and temperature >= 0):
-        raise ValueError(f"temperature is {temperature}, expected 0 (greedy) or a positive number")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k is {top_k}, expected at least 1, or None for all")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise ValueError(f"top_p is {top_p}, expected a share above 0 and up to 1")
+def _as_rows(ids) -> list[Tensor]:
+    """One tensor of ids for each prompt; a single prompt is a list of one."""
+    try:
+        if isinstance(ids, str | Mapping):
+            raise TypeError("no ids")
+        rows = [torch.as_tensor(row) for row in ids]
+        rows = [torch.stack(rows)] if rows and rows[0].ndim == 0 else rows
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(
+            f"ids is {reprlib.repr(ids)}, expected token ids: a tensor (b, n), one prompt or a "
+            "list of prompts; a tokenizer's encode makes them of text"
+        ) from None
+    if any(row.dtype not in WHOLE for row in rows if row.numel()):
+        raise ValueError("a prompt holds fractions; expected token ids, which are whole numbers")
+    if not rows or not all(row.ndim == 1 and len(row) for row in rows):
+        raise ValueError("a prompt is empty; expected at least one token (for instance bos)")
+    return rows
+
+
+def _stop_ids(stop_tokens, config) -> list[int]:
+    if stop_tokens is None:
+        return [config.eos_token_id]
+    given = stop_tokens.tolist() if isinstance(stop_tokens, Tensor) else stop_tokens
+    given = list(given) if isinstance(given, Iterable) else [given]
+    for token in given:
+        if not check.is_whole(token, below=config.vocab_size):
+            raise ValueError(
+                f"stop_tokens holds {token!r}, expected tokens from 0 to {config.vocab_size - 1}; "
+                "() for none"
+            )
+    return given
+
+
+def _check_choices(max_new_tokens, temperature, top_k, top_p, seed):
+    check.whole("max_new_tokens", max_new_tokens)
+    if not (check.is_number(temperature) and math.isfinite(temperature) and temperature >= 0):
+        raise ValueError(
+            f"temperature is {temperature!r}, expected 0 (greedy) or a positive number"
+        )
+    if top_k is not None and not check.is_whole(top_k, least=1):
+        raise ValueError(f"top_k is {top_k!r}, expected at least 1, or None for all")
+    if top_p is not None and not (check.is_number(top_p) and 0 < top_p <= 1):
+        raise ValueError(f"top_p is {top_p!r}, expected a share above 0 and up to 1")
+    if seed is not None and not check.is_whole(seed, least=-(2**63), below=2**64):
+        raise ValueError(f"seed is {seed!r}, expected a whole number of at most 64 bits, or None")

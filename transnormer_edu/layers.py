@@ -57,7 +57,8 @@ class GLA(nn.Module):
         self.norm = NORMS[config.norm](hidden)
         self.out_proj = nn.Linear(hidden, config.dim, bias=False)
         self.make_rate = partial(SCHEDULES[config.decay], config.heads, layer, config.layers)
-        self.register_buffer("rate", self._exact_rate(torch.float32), persistent=False)
+        wide = torch.promote_types(torch.get_default_dtype(), torch.float32)
+        self.register_buffer("rate", self._exact_rate(wide), persistent=False)
 
     def _apply(self, fn, recurse=True):
         """Move the rates with the module, but never round them: float32, float64 in float64."""

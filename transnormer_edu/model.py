@@ -15,12 +15,13 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from transnormer_edu import checkpoint
+from transnormer_edu import check, checkpoint
 from transnormer_edu.config import TransNormerConfig
 from transnormer_edu.layers import Block
 from transnormer_edu.norm import NORMS
 
 IGNORED_LABEL = -100
+WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 class State(NamedTuple):
@@ -39,6 +40,11 @@ class LanguageModel(nn.Module):
 
     def __init__(self, config, block: type[nn.Module]):
         super().__init__()
+        if not isinstance(config, self.config_class):
+            raise TypeError(
+                f"{type(self).__name__} was given a {type(config).__name__}; expected a "
+                f"{self.config_class.__name__}"
+            )
         self.config = config
         self.model = nn.ModuleDict(
             {
@@ -65,15 +71,33 @@ class LanguageModel(nn.Module):
         state            from an earlier call: the ids go on where it stopped
 
         The loss is the mean cross-entropy in nats per token, NaN where no label is left.
-        Raises ValueError, in one sentence, for ids, labels, mask or state that do not fit.
+        Raises ValueError, or TypeError for what is no tensor, in one sentence, for ids, labels,
+        mask or state that do not fit.
         """
-        self._check(ids, labels, attention_mask, state)
-        real = order = None
-        if attention_mask is not None:
-            # Padding goes to the left, where it can only be forgotten; the rows keep their order.
-            real, order = attention_mask.bool().int().sort(dim=1, stable=True)
-            real = real.bool()
-            ids = ids.gather(1, order)
+        self.check_input(ids, labels, attention_mask, state)
+        ids, real, order = _padding_to_the_left(ids.long(), attention_mask)
+        x, state = self._read(ids, real, state, return_state)
+        logits = self._head(x)
+        if labels is not None:
+            out = _next_token_loss(logits, labels.long(), real, order)
+        else:
+            out = logits if order is None else _put_back(logits, order)
+        return (out, state) if return_state else out
+
+    def next_token(
+        self, ids: Int[Tensor, "b n"], attention_mask: Tensor | None = None, state=None
+    ) -> tuple[Float[Tensor, "b V"], State]:
+        """The logits after each row's last real token alone, and the state: what decoding needs.
+
+        (Those of a long prompt would be n V numbers, of which n - 1 rows are thrown away.)
+        """
+        self.check_input(ids, None, attention_mask, state)
+        ids, real, _ = _padding_to_the_left(ids.long(), attention_mask)
+        x, state = self._read(ids, real, state, return_state=True)
+        return self._head(x[:, -1]), state
+
+    def _read(self, ids, real, state, return_state):
+        """The blocks' output (b, n, d), and with `return_state` the state after the last token."""
         position = _positions(ids, real, state)
         x = self.model["embed_tokens"](ids) * self.config.embedding_scale
         kept = []
@@ -81,22 +105,20 @@ class LanguageModel(nn.Module):
             layer_state = state.layers[i] if state is not None else None
             x, layer_state = layer(x, position, real, layer_state, return_state)
             kept.append(layer_state)
-        logits = F.linear(self.model["final_norm"](x), self.model["embed_tokens"].weight)
-        if labels is not None:
-            out = _next_token_loss(logits, labels, real, order)
-        else:
-            out = logits if order is None else _put_back(logits, order)
-        if not return_state:
-            return out
-        return out, State(tuple(kept), _read_so_far(ids, real, state))
+        return x, State(tuple(kept), _read_so_far(ids, real, state)) if return_state else None
+
+    def _head(self, x):
+        return F.linear(self.model["final_norm"](x), self.model["embed_tokens"].weight)
 
     def save_pretrained(self, folder) -> None:
         """Write config.json and model.safetensors, in the released format, whole or not at all."""
         checkpoint.save(folder, self)
 
     @classmethod
-    def from_pretrained(cls, folder, dtype: torch.dtype | None = None) -> "LanguageModel":
+    def from_pretrained(cls, folder, dtype: torch.dtype | str | None = None) -> "LanguageModel":
         """A model with the weights and config of `folder`, in their own type or in `dtype`.
+
+        (torch.float16 or its name; in float64 the decay rates are exact to its last digit.)
 
         Reads the released format: config.json beside model.safetensors or pytorch_model.bin, whole
         or in shards; nothing in the folder is executed. Raises FileNotFoundError or ValueError,
@@ -112,29 +134,34 @@ class LanguageModel(nn.Module):
                 nn.init.normal_(module.weight, std=self.config.init_std)
         self.model["embed_tokens"].weight[self.config.pad_token_id] = 0
 
-    def _check(self, ids, labels, attention_mask, state):
-        if ids.ndim != 2 or 0 in ids.shape or ids.is_floating_point():
+    def check_input(self, ids, labels=None, attention_mask=None, state=None) -> None:
+        """Raise what `forward` raises for an input that does not fit, before anything is done."""
+        optional = check.present(labels=labels, attention_mask=attention_mask)
+        check.tensors(ids=ids, **optional)
+        if ids.ndim != 2 or 0 in ids.shape or ids.dtype not in WHOLE:
             raise ValueError(
                 f"got ids {tuple(ids.shape)} of {ids.dtype}; expected whole numbers (b, n), n >= 1"
             )
-        for name, other in (("labels", labels), ("attention_mask", attention_mask)):
-            if other is not None and other.shape != ids.shape:
+        for name, other in optional.items():
+            if other.shape != ids.shape:
                 raise ValueError(
                     f"got {name} {tuple(other.shape)}, ids {tuple(ids.shape)}; expected one shape"
                 )
+        if labels is not None and labels.dtype not in WHOLE:
+            raise ValueError(f"got labels of {labels.dtype}; expected token ids, whole numbers")
+        check.one_device(model=self.model["embed_tokens"].weight, ids=ids, **optional)
         if state is not None:
             self._check_state(ids, state)
         # Reading values makes the host wait for a GPU, and cannot be traced: only on the CPU.
         if ids.device.type == "cpu" and not torch.compiler.is_compiling():
-            self._check_vocabulary("id", ids)
-            if labels is not None:
-                self._check_vocabulary("label", labels[labels != IGNORED_LABEL])
+            self._check_values(ids, labels, attention_mask)
 
     def _check_state(self, ids, state):
-        if not isinstance(state, State):
+        is_ours = isinstance(state, State) and isinstance(state.layers, tuple | list)
+        if not is_ours or not isinstance(state.position, Tensor):
             raise ValueError(
                 f"got a state of type {type(state).__name__}; expected the State that an earlier "
-                "call of this model returned"
+                "call of this model returned, as it was returned"
             )
         for layer in state.layers:
             if not isinstance(layer, self.state_kind):
@@ -148,13 +175,21 @@ class LanguageModel(nn.Module):
                 f"model has {self.config.layers} layers and was given {len(ids)} rows of ids"
             )
 
-    def _check_vocabulary(self, name, ids):
-        wrong = ids[(ids < 0) | (ids >= self.config.vocab_size)]
-        if wrong.numel():
-            raise ValueError(
-                f"{name} {int(wrong[0])} is outside the vocabulary; expected 0 to "
-                f"{self.config.vocab_size - 1}: is this the model's own tokenizer?"
-            )
+    def _check_values(self, ids, labels, attention_mask):
+        used = labels.long() if labels is not None else ids[:0]  # uint8 cannot be -100
+        for name, tokens in (("id", ids), ("label", used[used != IGNORED_LABEL])):
+            wrong = tokens[(tokens < 0) | (tokens >= self.config.vocab_size)]
+            if wrong.numel():
+                raise ValueError(
+                    f"{name} {int(wrong[0])} is outside the vocabulary; expected 0 to "
+                    f"{self.config.vocab_size - 1}: is this the model's own tokenizer?"
+                )
+        if attention_mask is not None:
+            wrong = attention_mask[(attention_mask != 0) & (attention_mask != 1)]
+            if wrong.numel():
+                raise ValueError(
+                    f"attention_mask holds {wrong[0].item()}; expected 0 at padding, 1 elsewhere"
+                )
 
 
 class TransNormerLLM(LanguageModel):
@@ -169,6 +204,18 @@ class TransNormerLLM(LanguageModel):
 
     def __init__(self, config: TransNormerConfig):
         super().__init__(config, Block)
+
+
+def _padding_to_the_left(ids, mask):
+    """ids with each row's padding first, which of them are real, and how they were sorted.
+
+    At the left padding can only be forgotten, and every row ends with its last real token. The
+    real tokens keep their order. Without a mask nothing is moved, and the last two are None.
+    """
+    if mask is None:
+        return ids, None, None
+    real, order = mask.bool().int().sort(dim=1, stable=True)
+    return ids.gather(1, order), real.bool(), order
 
 
 def _positions(ids, real, state) -> Int[Tensor, "n"] | Int[Tensor, "b n"]:
@@ -200,6 +247,4 @@ def _next_token_loss(logits, labels, real, order) -> Float[Tensor, ""]:
     labels = F.pad(labels[:, 1:], (0, 1), value=IGNORED_LABEL)
     # The sum over the vocabulary needs float32's range and digits, whatever the logits' type.
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return F.cross_entropy(
-        logits.flatten(0, 1), labels.flatten().long(), ignore_index=IGNORED_LABEL
-    )
+    return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED_LABEL)
