@@ -84,6 +84,8 @@ def test_the_mover_changes_the_pixels():
     figure, move = attention_map_mover({4: WEIGHTS, 16: OTHER})
     assert move(16) == "At 16, token 3 looks most at token 1, with weight 0.80."
     np.testing.assert_allclose(pixels(figure.axes[0])[2], OTHER[2])
+    norm = figure.axes[0].images[0].norm
+    assert (norm.vmin, norm.vmax) == (pytest.approx(-0.2), 1)  # of all maps, whichever is shown
     assert "token 2" in move(4)
     np.testing.assert_allclose(pixels(figure.axes[0])[2], WEIGHTS[2])
 

@@ -1,7 +1,7 @@
 """Attention maps: which token looks at which, and how much."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from jaxtyping import Float
 from matplotlib.axes import Axes
@@ -59,9 +59,8 @@ def attention_map_mover(
 ) -> tuple[Figure, Callable[[float], str]]:
     """For `slider`: one map, and the function that shows the one at a position, a key of `maps`."""
     names = _names(next(iter(maps.values())), tokens)
-    top = max(_seen(weights).max().item() for weights in maps.values())
     first = next(iter(maps.values()))
-    figure, (image,) = _panels({"": first}, names, top)
+    figure, (image,) = _panels({"": first}, names, scale_of=maps.values())
     image.axes.set_title(" ")  # its place is kept
 
     def move(position: float) -> str:
@@ -145,15 +144,15 @@ def _peak(weights: Map, names: Sequence[str]) -> str:
 
 
 def _panels(
-    maps: Mapping[str, Map], names: Sequence[str], top: float | None = None
+    maps: Mapping[str, Map], names: Sequence[str], scale_of: Iterable[Map] | None = None
 ) -> tuple[Figure, list[AxesImage]]:
     width = min(2.6 if len(maps) > 1 else 3.6, 7.0 / len(maps))
     figure = new_figure(width * len(maps) + 0.9, width + 0.6)
     ratios = [1.0] * len(maps) + [0.06]
     *panels, scale = figure.subplots(1, len(maps) + 1, gridspec_kw={"width_ratios": ratios})
-    limits = [_seen(weights) for weights in maps.values()]
+    limits = [_seen(weights) for weights in scale_of or maps.values()]
     low = min(0.0, *(seen.min().item() for seen in limits))
-    top = max(seen.max().item() for seen in limits) if top is None else top
+    top = max(seen.max().item() for seen in limits)
     images = []
     for axes, (title, weights) in zip(panels, maps.items(), strict=True):
         images.append(_one(axes, weights, names, low, top))
