@@ -15,6 +15,7 @@ from transnormer_edu.attention import (
     softmax_weights,
 )
 from transnormer_edu.decay import paper_rates, released_rates
+from transnormer_edu.lightning import lightning_attention
 
 B, H, N, DK, DV = 2, 3, 17, 5, 7
 FORMS = ("parallel", "recurrent", "chunked")
@@ -163,7 +164,10 @@ def test_softmax_attention_is_pytorchs():
     "change, sentence",
     [
         (dict(form="fast"), "form is 'fast', expected one of parallel, recurrent, chunked"),
+        (dict(form=["chunked"]), "expected one of parallel, recurrent, chunked"),
         (dict(chunk_size=0), "chunk_size is 0"),
+        (dict(chunk_size=1.5), "chunk_size is 1.5, expected a whole number of at least 1"),
+        (dict(rate=torch.zeros(3, device="meta")), "rate on meta, .*; expected one device"),
         (dict(rate=torch.zeros(4)), r"got rate \(4,\); expected \(h,\) = \(3,\)"),
         (dict(rate=torch.tensor([0.1, -0.1, 0.2])), "expected none negative, NaN or infinite"),
         (dict(rate=torch.tensor([0.1, torch.nan, 0.2])), "expected none negative, NaN or infinite"),
@@ -190,9 +194,32 @@ def test_mixed_and_whole_number_types_are_refused():
         linear_attention(q.int(), k.int(), v.int(), rate)
     with pytest.raises(TypeError, match="expected a floating type"):
         linear_attention(q, k, v, rate.int())
+    with pytest.raises(TypeError, match=r"got state of type torch.int64; expected a floating type"):
+        linear_attention(q, k, v, rate, state=torch.zeros(B, H, DK, DV).long())
     empty = [x[:, :, :0] for x in (q, k, v)]
     with pytest.raises(ValueError, match="at least one token"):
         linear_attention(*empty, rate)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("operator", [linear_attention, lightning_attention])
+@pytest.mark.parametrize("change", [torch.Tensor.tolist, torch.Tensor.numpy, lambda _: None])
+@pytest.mark.parametrize("name", ["q", "k", "v", "rate"])
+def test_what_is_no_tensor_is_named(operator, change, name):
+    q, k, v, _ = operands()
+    given = dict(q=q, k=k, v=v, rate=torch.full((H,), 0.1))
+    given[name] = change(given[name])
+    kind = type(given[name]).__name__
+    with pytest.raises(TypeError, match=f"{name} is a {kind}, expected a tensor: torch.as_tensor"):
+        operator(**given)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("operator", [softmax_weights, softmax_attention, linear_weights])
+def test_lists_are_named_by_the_maps_too(operator):
+    q = operands()[0].tolist()
+    with pytest.raises(TypeError, match="q is a list, expected a tensor"):
+        operator(q, q, q) if operator is not softmax_weights else operator(q, q)
 
 
 def test_a_gradient_costs_no_more_memory_per_token_for_a_longer_text():

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.models import BOTH, linear, softmax, tokens
 from transnormer_edu import TransNormerConfig, TransNormerLLM
+from transnormer_edu.decay import released_rates
 from transnormer_edu.pretrained import load_pretrained
 
 GOLDEN = Path(__file__).parent / "data" / "released_small"
@@ -114,6 +115,26 @@ def test_weights_keep_their_type_or_take_the_one_asked_for(folder):
     assert all(p.requires_grad for p in wide.parameters())
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, "float64"])
+def test_in_float64_the_rates_are_exact(folder, dtype):
+    model = TransNormerLLM.from_pretrained(folder, dtype=dtype)
+    saved = folder / "in float64"
+    model.save_pretrained(saved)
+    for wide in (model, TransNormerLLM.from_pretrained(saved)):
+        for layer, block in enumerate(wide.model["layers"]):
+            exact = released_rates(4, layer, 3, torch.float64)
+            assert torch.equal(block.token_mixer.rate, exact)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("dtype", ["int8", torch.int8, "auto", 16])
+def test_a_type_that_cannot_be_is_named(folder, dtype):
+    with pytest.raises(ValueError, match=f"dtype is {dtype!r}, expected a floating type"):
+        TransNormerLLM.from_pretrained(folder, dtype)
+    half = TransNormerLLM.from_pretrained(folder, "float16")
+    assert {p.dtype for p in half.parameters()} == {torch.float16}
+
+
 def test_older_bin_files_and_either_name_of_the_head(folder):
     tensors = torch.load(folder / "pytorch_model.bin", weights_only=True)
     del tensors["model.embed_tokens.weight"]
@@ -200,6 +221,9 @@ def test_a_hostile_pickle_is_not_executed(folder, monkeypatch):
         (dict(decoder_attention_heads=7), "7 heads do not divide hidden_dim 64"),
         (dict(linear_use_lrpe_list=[1, 0]), "has 2 entries, expected one for each of 3 layers"),
         (dict(bias=True), "says bias: true"),
+        (dict(model_type="llama"), "model_type is 'llama', expected 'transnormer'"),
+        (dict(model_type="softmax_baseline"), "expected 'transnormer': this is another kind"),
+        (dict(model_type=["transnormer"]), "expected 'transnormer'"),
         (dict(decoder_embed_dim="64"), "dim is '64', expected a whole number"),
     ],
 )

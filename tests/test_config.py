@@ -1,5 +1,6 @@
 """Published sizes to the unit, and choices that cannot work."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -43,6 +44,7 @@ def test_a_preset_can_be_changed():
         (dict(glu_activation="tanh"), "glu_activation is 'tanh'"),
         (dict(norm="batch"), "norm is 'batch'"),
         (dict(decay="learned"), "decay is 'learned', expected one of released, paper, none"),
+        (dict(norm=["simplermsnorm"]), "norm is .* expected one of simplermsnorm"),
         (dict(gate=0), "gate is 0, expected 'full', 'none' or a rank"),
         (dict(lrpe_layers=(3,)), "lrpe_layers names layer 3, expected 0 to 2"),
         (dict(eos_token_id=40), "eos_token_id is 40, expected a token below vocab_size 40"),
@@ -58,3 +60,12 @@ def test_choices_that_cannot_work_are_named(change, sentence):
 def test_an_unknown_preset_is_answered_with_the_list():
     with pytest.raises(ValueError, match="no preset '2b'; there are 385m, 1b, 3b, 7b"):
         TransNormerConfig.preset("2b")
+    with pytest.raises(ValueError, match="no preset 7"):
+        TransNormerConfig.preset(7)
+
+
+def test_sizes_become_pythons_own_numbers():
+    sizes = dict(vocab_size=np.int64(40), dim=np.int32(12), layers=3, heads=2, gate=np.int64(4))
+    config = TransNormerConfig(**sizes)
+    assert {type(config.vocab_size), type(config.dim), type(config.gate)} == {int}
+    assert TransNormerLLM(config).model["layers"][0].token_mixer.u_proj

@@ -79,9 +79,24 @@ def test_rates_do_not_follow_the_default_type():
     assert torch.equal(rate, released_rates(8, 23, 24, torch.float64).float())
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("schedule", [released_rates, paper_rates, no_rates])
 def test_bad_layers_and_heads_are_named(schedule):
     with pytest.raises(ValueError, match="layer is 4 of 4 layers, expected 0 to 3"):
         schedule(8, 4, 4)
     with pytest.raises(ValueError, match="heads is 0"):
         schedule(0, 0, 4)
+    with pytest.raises(ValueError, match="heads is 1.5"):
+        schedule(1.5, 0, 4)
+    with pytest.raises(ValueError, match="layer is 0.5 of 4 layers"):
+        schedule(8, 0.5, 4)
+    with pytest.raises(ValueError, match="dtype is torch.int64, expected a floating type"):
+        schedule(8, 0, 4, torch.int64)
+
+
+@pytest.mark.bad_input
+def test_a_mask_of_half_a_token_and_rates_in_a_list_are_named():
+    with pytest.raises(ValueError, match="n is 1.5, expected a whole number of at least 0"):
+        decay_mask(torch.zeros(1), 1.5)
+    with pytest.raises(TypeError, match="rate is a list, expected a tensor"):
+        decay_mask([0.1], 3)

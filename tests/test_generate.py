@@ -125,6 +125,21 @@ def test_a_stream_gives_tokens_as_they_come(model):
         (dict(max_new_tokens=0), "max_new_tokens is 0, expected a whole number of at least 1"),
         (dict(temperature=-1.0), "temperature is -1.0, expected 0"),
         (dict(temperature=float("nan")), "temperature is nan"),
+        (dict(max_new_tokens=2.5), "max_new_tokens is 2.5, expected a whole number"),
+        (dict(max_new_tokens="3"), "max_new_tokens is '3', expected a whole number"),
+        (dict(temperature="hot"), "temperature is 'hot', expected 0"),
+        (dict(top_k=1.5), "top_k is 1.5, expected at least 1"),
+        (dict(top_p="all"), "top_p is 'all', expected a share"),
+        (dict(seed=1.5), "seed is 1.5, expected a whole number of at most 64 bits"),
+        (dict(seed=2**64), "seed is 18446744073709551616, expected a whole number of at most 64"),
+        (dict(stop_tokens="ab"), "stop_tokens holds 'a', expected tokens from 0 to 36"),
+        (dict(stop_tokens=1.5), "stop_tokens holds 1.5"),
+        (dict(stop_tokens=[37]), "stop_tokens holds 37"),
+        (dict(stop_tokens=[[1]]), r"stop_tokens holds \[1\]"),
+        (dict(ids=torch.tensor(3)), r"got ids \(\)"),
+        (dict(ids=torch.ones(1, 3)), r"got ids \(1, 3\) of torch.float32; expected whole"),
+        (dict(ids=torch.tensor([3, 4]), attention_mask=torch.ones(2)), "expected one shape"),
+        (dict(attention_mask=torch.ones(1, 1, 3, 3)), "expected one shape"),
         (dict(top_k=0), "top_k is 0"),
         (dict(top_p=0.0), "top_p is 0.0, expected a share above 0"),
         (dict(top_p=1.2), "top_p is 1.2"),
@@ -139,3 +154,36 @@ def test_bad_calls_are_named(call, sentence):
     given = dict(ids=torch.tensor([[3, 4, 5]])) | call
     with pytest.raises(ValueError, match=sentence):
         generate(linear(), **given)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    "ids", ["text", None, 5, {3: 4}, ["text"], [3, [4]], [None], [2**70]], ids=repr
+)
+def test_what_are_no_ids_is_named(ids):
+    with pytest.raises(TypeError, match="expected token ids: a tensor .* encode makes them"):
+        generate(linear(), ids)
+
+
+@pytest.mark.bad_input
+def test_what_is_no_model_or_mask_is_named():
+    for other in ("folder", None, torch.nn.Linear(2, 2)):
+        with pytest.raises(TypeError, match="expected a model such as TransNormerLLM"):
+            generate(other, [3, 4])
+    with pytest.raises(TypeError, match="attention_mask is a list, expected a tensor"):
+        generate(linear(), tokens(1, 2), attention_mask=[[1, 1]])
+
+
+def test_one_stop_token_needs_no_list():
+    model, prompt = linear(), tokens(1, 5)
+    first = int(generate(model, prompt, 1, stop_tokens=())[0, 0])
+    assert generate(model, prompt, 12, stop_tokens=first).tolist() == [[first]]
+
+
+def test_a_long_prompt_costs_no_logits_for_each_of_its_tokens():
+    n, vocabulary = 300, 5000
+    model = linear(torch.float32, vocab_size=vocabulary)
+    with torch.profiler.profile(profile_memory=True) as seen:
+        generate(model, tokens(1, n), 2)
+    largest = max(event.self_cpu_memory_usage for event in seen.events())
+    assert 4 * vocabulary <= largest < 4 * n * vocabulary / 10

@@ -81,6 +81,14 @@ def test_sglu_has_an_activation_only_when_asked():
         torch.testing.assert_close(layer(x), (gate * (x @ w2.T)) @ w3.T)
 
 
+@pytest.mark.bad_input
+def test_sglu_names_what_it_cannot_take():
+    with pytest.raises(ValueError, match="activation is 'x', expected one of silu, swish"):
+        SGLU(D, G, "x")
+    with pytest.raises(ValueError, match="glu_dim is 1.5, expected a whole number"):
+        SGLU(D, 1.5)
+
+
 def test_block_adds_both_mixers_to_what_came_in():
     block, x = seeded(Block(config(), 0)), inputs()
     mixed, _ = block.token_mixer(norm(x), POSITION)
@@ -123,6 +131,11 @@ def test_rates_are_not_rounded_with_the_weights():
     assert torch.equal(layer.rate, exact)
     wide = GLA(config(), 1).double().rate
     assert torch.equal(wide, released_rates(H, 1, 4, torch.float64))
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(GLA(config(), 1).rate, released_rates(H, 1, 4, torch.float64))
+    finally:
+        torch.set_default_dtype(torch.float32)
     with torch.device("meta"):
         empty = GLA(config(), 1)
     assert torch.equal(empty.to_empty(device="cpu").rate, exact)

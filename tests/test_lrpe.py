@@ -49,6 +49,16 @@ def test_bfloat16_positions_beyond_256_stay_apart():
     torch.testing.assert_close(out.double(), exact, rtol=0, atol=4e-3)
 
 
+@pytest.mark.bad_input
+def test_shapes_that_do_not_fit_are_named():
+    x, theta, position = torch.ones(2, 3, 7, 4), torch.ones(3, 1, 4), torch.arange(7)
+    for given in ((x[0], theta, position), (x, theta[:2], position), (x, theta, position[:5])):
+        with pytest.raises(ValueError, match=r"expected \(b, h, n, d\), \(h, 1, d\), \(n,\) or"):
+            lrpe(*given)
+    with pytest.raises(TypeError, match="x is a list, expected a tensor"):
+        lrpe(x.tolist(), theta, position)
+
+
 def test_theta_is_learned():
     layer = LRPE(2, 3)
     x = layer(torch.randn(1, 2, 5, 3, generator=torch.Generator().manual_seed(0)), torch.arange(5))

@@ -158,12 +158,58 @@ def test_half_precision_follows_full():
         (dict(ids=torch.ones(1, 0).long()), r"got ids \(1, 0\)"),
         (dict(labels=torch.tensor([[1, 2]])), r"got labels \(1, 2\), ids \(2, 5\)"),
         (dict(labels=torch.full((2, 5), 40)), "label 40 is outside the vocabulary"),
+        (dict(ids=torch.ones(1, 4).bool()), r"got ids \(1, 4\) of torch.bool; expected whole"),
+        (dict(ids=torch.ones(1, 4, dtype=torch.complex64)), "expected whole numbers"),
+        (dict(labels=torch.ones(2, 5)), "got labels of torch.float32; expected token ids"),
+        (dict(labels=torch.ones(5).long()), r"got labels \(5,\), ids \(2, 5\)"),
+        (dict(attention_mask=torch.full((2, 5), 0.5)), "attention_mask holds 0.5; expected 0 at"),
+        (dict(attention_mask=torch.full((2, 5), -1e9)), "attention_mask holds .*; expected 0 at"),
+        (dict(attention_mask=torch.ones(5)), r"got attention_mask \(5,\), ids \(2, 5\)"),
+        (dict(ids=torch.ones(2, 5, device="meta").long()), "model on cpu, ids on meta; expected"),
         (dict(attention_mask=torch.ones(2, 4)), r"got attention_mask \(2, 4\), ids \(2, 5\)"),
     ],
 )
 def test_bad_calls_are_named(model, call, sentence):
     with pytest.raises(ValueError, match=sentence):
         model(**dict(ids=tokens(2, 5)) | call)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("name", ["ids", "labels", "attention_mask"])
+@pytest.mark.parametrize("change", [torch.Tensor.tolist, torch.Tensor.numpy, lambda _: "text"])
+def test_what_is_no_tensor_is_named(model, name, change):
+    given = dict(ids=tokens(2, 5)) | {name: change(torch.ones(2, 5).long())}
+    kind = type(given[name]).__name__
+    with pytest.raises(TypeError, match=f"{name} is a {kind}, expected a tensor"):
+        model(**given)
+
+
+@pytest.mark.bad_input
+def test_another_models_config_is_named(model):
+    other = softmax() if isinstance(model, TransNormerLLM) else linear()
+    ours, theirs = type(model.config).__name__, type(other.config).__name__
+    with pytest.raises(TypeError, match=f"was given a {theirs}; expected a {ours}"):
+        type(model)(other.config)
+    with pytest.raises(TypeError, match=f"was given a str; expected a {ours}"):
+        type(model)("385m")
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+def test_ids_of_any_whole_type_are_read(model, dtype):
+    ids = tokens(2, 5)
+    assert torch.equal(model(ids.to(dtype)), model(ids))
+    assert torch.equal(model(ids, labels=ids.to(dtype)), model(ids, labels=ids))
+
+
+def test_the_next_token_is_the_last_real_one_of_each_row(model):
+    prompts = [tokens(1, n, seed=n) for n in (9, 4)]
+    for side in ("left", "right", "holes"):
+        ids, mask = padded(prompts, side)
+        logits, state = model.next_token(ids, mask)
+        for row, prompt in enumerate(prompts):
+            torch.testing.assert_close(logits[row], model(prompt)[0, -1])
+        _, expected = model(ids, attention_mask=mask, return_state=True)
+        same_state(state, expected)
 
 
 @pytest.mark.bad_input
@@ -178,6 +224,9 @@ def test_a_state_of_another_model_is_named(model):
     other = softmax() if is_linear else linear()
     with pytest.raises(ValueError, match="but this model keeps .*is it another model's"):
         other(tokens(2, 5), state=state)
+    for part in (dict(position=[5, 5]), dict(position=5), dict(layers=None)):
+        with pytest.raises(ValueError, match="expected the State that an earlier call"):
+            model(tokens(2, 5), state=state._replace(**part))
     with pytest.raises(ValueError, match="got a state of type tuple"):
         model(tokens(2, 5), state=(1, 2))
 

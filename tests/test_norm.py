@@ -46,3 +46,11 @@ def test_the_other_norms_scale_and_centre():
     torch.testing.assert_close(NORMS["rmsnorm"](7)(x), srmsnorm(x))
     centred = x - x.mean(-1, keepdim=True)
     torch.testing.assert_close(NORMS["layernorm"](7)(x), srmsnorm(centred), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.bad_input
+def test_lists_and_whole_numbers_are_named():
+    with pytest.raises(TypeError, match="x is a list, expected a tensor"):
+        srmsnorm([1.0, 2.0])
+    with pytest.raises(TypeError, match="got x of type torch.int64; expected a floating type"):
+        srmsnorm(torch.arange(4))

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from tests.models import softmax, tokens
 from transnormer_edu.attention import softmax_attention
 from transnormer_edu.transformer import (
+    KVCache,
     SoftmaxAttention,
     Transformer,
     TransformerConfig,
@@ -90,6 +91,15 @@ def test_choices_that_cannot_work_are_named(change, sentence):
     sizes = dict(vocab_size=37, dim=20, layers=3, heads=5, glu_dim=22)
     with pytest.raises(ValueError, match=sentence):
         TransformerConfig(**sizes | change)
+
+
+@pytest.mark.bad_input
+def test_a_cache_of_other_sizes_is_named():
+    model = softmax()
+    _, state = model(tokens(2, 5), return_state=True)
+    narrow = state._replace(layers=tuple(KVCache(*(x[:1] for x in kv)) for kv in state.layers))
+    with pytest.raises(ValueError, match=r"got a cache of keys \(1, 5, 5, 4\), new keys \(2, 5"):
+        model(tokens(2, 5), state=narrow)
 
 
 def test_equal_size_as_the_linear_model():

@@ -75,6 +75,7 @@ def linear_attention(
 
     Raises ValueError or TypeError in one sentence for operands that do not fit or an unknown form.
     """
+    check.tensors(rate=rate)
     check_operands(q, k, v, rate, state)
     check.one_of("form", form, FORMS)
     check.whole("chunk_size", chunk_size)

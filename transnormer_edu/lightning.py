@@ -37,7 +37,7 @@ def lightning_attention(
     where the kernel is asked for by name and Triton is not installed.
     """
     check.one_of("backend", backend, BACKENDS)
-    check.tensors(q=q, v=v)
+    check.tensors(q=q, v=v, rate=rate)
     if backend == "triton" or (backend == "auto" and _kernel_serves(q, v)):
         check_operands(q, k, v, rate, state)
         return _kernel()(q, k, v, rate, state=state, return_state=return_state)
