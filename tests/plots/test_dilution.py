@@ -25,7 +25,7 @@ def maps(layers, heads, n=6):
 def test_curves_of_local_mass():
     figure, sentence = assert_readable(local_masses({"flat": FLAT, "near": NEAR}))
     expected = 100 * local_mass(NEAR, torch.tensor([0.4])).item()
-    assert f": flat 40 %, near {expected:.0f} %." in sentence and expected > 90
+    assert f"flat: 40 %; near: {expected:.0f} %." in sentence and expected > 90
     axes = figure.axes[0]
     assert_told_apart_without_colour(axes)
     _, flat, near = axes.lines
@@ -73,7 +73,7 @@ def test_every_head_has_a_line_and_their_mean_is_thick():
     np.testing.assert_allclose(heads[4].get_ydata(), 100 * local_mass(weights[1, 1], SHARES))
     expected = 100 * local_mass(weights, SHARES).mean((0, 1))
     np.testing.assert_allclose(mean.get_ydata(), expected, rtol=1e-5)
-    assert f"model {expected[16]:.0f} %" in sentence
+    assert f"model: {expected[16]:.0f} %." in sentence
 
 
 @pytest.mark.bad_input

@@ -80,7 +80,7 @@ def windows(schedules: Mapping[str, Float[Tensor, "layers heads"]]) -> Drawing:
         axes.set_title(name)
     panels[0].set_ylabel("layer l (number)")
     bar = figure.colorbar(image, cax=scale, extend="max", label="window 1/r")
-    bar.ax.set_xlabel("(tokens)")
+    bar.ax.set_xlabel("(tokens)", loc="left")
     return figure, "Windows in tokens, first layer: " + "; ".join(
         f"{name}: {_short(1 / float(rates[0, 0]))} (head 1) to {_short(1 / float(rates[0, -1]))} "
         f"(head {rates.shape[1]}), longer with every layer"
@@ -143,7 +143,7 @@ def _mask_axes(axes: Axes, n: int) -> AxesImage:
 def _mass_axes(axes: Axes) -> Line2D:
     flat_line(axes)
     axes.annotate("flat", (78, 62), fontsize=10)
-    axes.set_xticks([0, 40, 100])
+    axes.set_xticks([0, 40, 80])
     return axes.plot([], [], color=BLUE, linewidth=2.5)[0]
 
 

@@ -44,9 +44,9 @@ def local_masses(maps: Mapping[str, Maps]) -> Drawing:
     for (name, weights), look in zip(maps.items(), LINES, strict=False):
         mass = mean_mass(weights)
         axes.plot(100 * SHARES, mass, label=name, markevery=4, **look)
-        said.append(f"{name} {mass[NEAR]:.0f} %")
+        said.append(f"{name}: {mass[NEAR]:.0f} %")
     axes.legend(loc="lower right")
-    return figure, f"Mass in the nearest 40 % of the tokens: {', '.join(said)}. Flat would be 40 %."
+    return figure, f"Mass in the nearest 40 % of the tokens. {'; '.join(said)}. Flat: 40 %."
 
 
 @drawing
@@ -98,7 +98,7 @@ def map_grid(maps: Mapping[str, Float[Tensor, "layers heads n n"]]) -> Drawing:
     if len(sizes) != 1:
         raise ValueError(f"got maps of sizes {[tuple(size) for size in sizes]}; expected one size")
     layers, heads, n, _ = sizes.pop()
-    figure = new_figure(7.5, 0.9 + 0.62 * layers)
+    figure = new_figure(7.5, 0.9 + 0.55 * layers)
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
     blocks = figure.subfigures(1, len(maps))
     for block, (name, weights) in zip(np.atleast_1d(blocks), maps.items(), strict=True):
@@ -144,19 +144,22 @@ def masses_of_heads(maps: Mapping[str, Float[Tensor, "layers *batch heads n n"]]
     Errors: ValueError for no model.
     """
     need_equal_lengths(maps=list(maps))
-    figure = new_figure(7.5, 3.4)
+    figure = new_figure(7.5, 3.7)
     panels = figure.subplots(1, len(maps), sharey=True, squeeze=False)[0]
     said = []
     for axes, (name, weights) in zip(panels, maps.items(), strict=True):
         flat_line(axes)
         axes.set_xticks([0, 40, 100])
-        for layer, look in zip(weights, itertools.cycle(LINES)):
-            for head in layer.movedim(-3, 0):
-                axes.plot(100 * SHARES, mean_mass(head), color=look["color"], alpha=0.6, lw=1)
+        for number, (layer, look) in enumerate(zip(weights, itertools.cycle(LINES))):
+            thin = {"color": look["color"], "linestyle": look["linestyle"], "linewidth": 1.2}
+            curves = torch.stack([mean_mass(head) for head in layer.movedim(-3, 0)])
+            lines = axes.plot(100 * SHARES, curves.T, **thin)
+            lines[0].set_label(f"layer {number}")
         mean = mean_mass(weights)
-        axes.plot(100 * SHARES, mean, color=INK, linewidth=3.5)
+        axes.plot(100 * SHARES, mean, color=INK, linewidth=3.5, label="mean")
         axes.set_title(name)
-        said.append(f"{name} {mean[NEAR]:.0f} %")
+        said.append(f"{name}: {mean[NEAR]:.0f} %")
     for axes in panels[1:]:
         axes.set_ylabel("")
-    return figure, f"Mass in the nearest 40 %, mean over all heads (thick): {', '.join(said)}."
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=6)
+    return figure, f"Mass in the nearest 40 %, mean of all heads (thick). {'; '.join(said)}."

@@ -8,7 +8,6 @@ import ipywidgets as widgets
 import torch
 from jaxtyping import Float
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
@@ -21,23 +20,29 @@ from transnormer_edu.tokenizer import Tokenizer
 AWAY = "An explorer stands here when the lesson runs: make lab. The figures above are complete."
 NAMED = 24  # up to so many tokens stand at the axes by name
 MOST = 128  # tokens that are read
+LABEL = "4rem"  # width of the words before the choices
 
 
 class MapFigure:
-    """One figure, kept: a map on the left, its local mass on the right; `draw` changes them."""
+    """One figure, kept: a map on the left, its local mass on the right.
+
+    `draw` changes the two, `png` gives the picture of them.
+    """
 
     @drawing
     def __init__(self):
         self.figure = new_figure(7.5, 4.7)
         self.figure.set_layout_engine("none")  # places are fixed: no time for finding them
-        self.map_axes = self.figure.add_axes((0.11, 0.2, 0.47, 0.75))
-        self.mass_axes = self.figure.add_axes((0.68, 0.32, 0.3, 0.48))
+        self.map_axes = self.figure.add_axes((0.145, 0.2, 0.47, 0.75))
+        self.mass_axes = self.figure.add_axes((0.7, 0.32, 0.28, 0.48))
         self.image = draw_map(self.map_axes, torch.eye(2))
         self.map_axes.set(xlabel="is looked at (token s)", ylabel="reads (token t)")
         flat_line(self.mass_axes)
         self.mass_axes.set_xticks([0, 40, 100])
         (self.line,) = self.mass_axes.plot([], [], color=BLUE, linewidth=2.5)
-        self.tokens = None
+        self.canvas, self.tokens, self.background = FigureCanvasAgg(self.figure), None, None
+        self.image.set_animated(True)  # drawn by `png` alone
+        self.line.set_animated(True)
 
     def draw(self, weights: Float[Tensor, "n n"], tokens: Sequence[str]) -> str:
         """Show this map; the sentence says what is to be seen."""
@@ -62,18 +67,21 @@ class MapFigure:
             names = [str(place) for place in places]
         axes.set_xticks(places, names, fontsize=9, rotation=90)
         axes.set_yticks(places, names, fontsize=9)
-        self.tokens = list(tokens)
+        self.tokens, self.background = list(tokens), None
 
-
-@drawing
-def frame_of(figure: Figure) -> bytes:
-    """The figure as PNG, drawn once and packed lightly; `savefig` draws it twice."""
-    canvas, buffer = FigureCanvasAgg(figure), io.BytesIO()
-    canvas.draw()
-    Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba()).save(
-        buffer, format="png", compress_level=1
-    )
-    return buffer.getvalue()
+    @drawing
+    def png(self) -> bytes:
+        """The picture. What stays from map to map, all the letters, is drawn once for a text."""
+        if self.background is None:
+            self.canvas.draw()
+            self.background = self.canvas.copy_from_bbox(self.figure.bbox)
+        self.canvas.restore_region(self.background)
+        self.map_axes.draw_artist(self.image)
+        self.mass_axes.draw_artist(self.line)
+        size, buffer = self.canvas.get_width_height(), io.BytesIO()
+        picture = Image.frombuffer("RGBA", size, self.canvas.buffer_rgba())
+        picture.save(buffer, format="png", compress_level=1)
+        return buffer.getvalue()
 
 
 class Explorer(widgets.VBox):
@@ -98,14 +106,16 @@ class Explorer(widgets.VBox):
         layers, heads = sizes.pop()
         self.models, self.tokenizer, self.folder = dict(models), tokenizer, Path(folder)
         self.map_figure, self.maps = MapFigure(), {}
-        wide = {"width": "42rem"}
-        named = {"description_width": "4rem"}
         self.text = widgets.Text(
-            text, description="text", continuous_update=False, layout=wide, style=named
+            text,
+            description="text",
+            continuous_update=False,
+            layout={"width": "46rem"},
+            style={"description_width": LABEL},
         )
-        self.method = _choice("method", list(models), named)
-        self.layer = _choice("layer", range(layers), named)
-        self.head = _choice("head", range(1, heads + 1), named)
+        self.method = _choice("method", list(models), "9rem")
+        self.layer = _choice("layer", range(layers), "2.5rem")
+        self.head = _choice("head", range(1, heads + 1), "2.5rem")
         self.button = widgets.Button(description="Save as CSV", icon="download")
         self.picture = widgets.Image(format="png", layout={"width": "750px", "max_width": "100%"})
         self.words, self.saved = widgets.Label(), widgets.Label()
@@ -113,7 +123,7 @@ class Explorer(widgets.VBox):
             handle.observe(lambda change: self.redraw(), names="value")
         self.button.on_click(lambda button: self.save())
         self.redraw()
-        choices = (self.text, self.method, self.layer, self.head)
+        choices = (self.text, self.method, widgets.HBox([self.layer, self.head]))
         keep = widgets.HBox([self.button, self.saved])
         super().__init__([*choices, self.picture, self.words, keep])
 
@@ -124,7 +134,7 @@ class Explorer(widgets.VBox):
         """Show what is chosen; a model reads a text once."""
         weights, tokens = self.chosen()
         self.words.value, self.saved.value = self.map_figure.draw(weights, tokens), ""
-        self.picture.value = frame_of(self.map_figure.figure)
+        self.picture.value = self.map_figure.png()
 
     def chosen(self) -> tuple[Float[Tensor, "n n"], list[str]]:
         """The map that is chosen, and its tokens."""
@@ -149,7 +159,6 @@ def shown(token: str) -> str:
     return token if len(token) <= 9 else token[:8] + "…"
 
 
-def _choice(name: str, options: Sequence, style: dict) -> widgets.ToggleButtons:
-    return widgets.ToggleButtons(
-        options=list(options), description=name, style=style | {"button_width": "9rem"}
-    )
+def _choice(name: str, options: Sequence, width: str) -> widgets.ToggleButtons:
+    style = {"description_width": LABEL, "button_width": width}
+    return widgets.ToggleButtons(options=list(options), description=name, style=style)
