@@ -14,7 +14,7 @@ def test_points_before_and_after():
         in_the_plane(points, {"S": srmsnorm(points), "as is": points})
     )
     assert sentence.endswith("S 1.41 to 1.41; as is 0.50 to 5.00.")
-    before, after = figure.axes[0].lines
+    before, after = figure.axes[0].lines[:2]
     assert before.get_xydata().tolist() == points.tolist()
     assert after.get_xydata() == pytest.approx(srmsnorm(points).numpy())
     assert before.get_marker() != after.get_marker()
@@ -33,7 +33,7 @@ def test_a_gradient_loses_what_points_along_y():
         dy, dx = (line.get_xydata() for line in axes.lines[-2:])
         assert dy[0] == pytest.approx(y.detach().numpy())
         (expected,) = torch.autograd.grad(y, leaf, torch.tensor(dy[1] - dy[0]), retain_graph=True)
-        rho = float(y.norm() / x.norm())
+        rho = float(y.detach().norm() / x.norm())
         assert dx[1] - dx[0] == pytest.approx(expected.numpy() / rho, abs=1e-9)
     with pytest.raises(ValueError, match="got 0 directions"):
         gradients(x, ())

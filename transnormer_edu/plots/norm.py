@@ -37,12 +37,16 @@ def in_the_plane(points: Float[Tensor, "n 2"], normed: Mapping[str, Tensor]) -> 
         raise ValueError(
             f"got {wrong or 'no norm'}; expected norms of {tuple(points.shape)} points"
         )
-    figure = new_figure(2.6 * len(normed), 3.1)
+    figure = new_figure(2.6 * len(normed), 3.4)
     panels = figure.subplots(1, len(normed), sharey=True, squeeze=False)[0]
+    reach = 1.1 * float(max(part.abs().max() for part in (points, *normed.values())))
     for axes, (name, moved) in zip(panels, normed.items(), strict=True):
         axes.plot(*points.T, "o", color="#888888", fillstyle="none", label="before")
         axes.plot(*moved.T, "D", color=BLUE, label="after")
+        for one, other in zip(points, moved, strict=True):
+            axes.plot(*torch.stack([one, other]).T, color="#BBBBBB", linewidth=0.8, zorder=1)
         axes.set(title=name, xlabel="first feature (1)", aspect="equal")
+        axes.set(xlim=(-reach, reach), ylim=(-reach, reach))
     panels[0].set_ylabel("second feature (1)")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     lengths = {name: moved.norm(dim=1) for name, moved in normed.items()}
@@ -59,7 +63,7 @@ def gradients(x: Float[Tensor, "2"], degrees: Sequence[float]) -> Drawing:
     """
     if not 1 <= len(degrees) <= 3:
         raise ValueError(f"got {len(degrees)} directions, expected 1 to 3")
-    figure = new_figure(2.7 * len(degrees), 3.3)
+    figure = new_figure(2.7 * len(degrees), 3.7)
     panels = figure.subplots(1, len(degrees), sharey=True, squeeze=False)[0]
     said = []
     for axes, angle in zip(panels, degrees, strict=True):
@@ -119,8 +123,8 @@ def _draw_gradients(axes: Axes, x: Float[Tensor, "2"]) -> Callable[[float], floa
               color="#888888", linewidth=1)  # fmt: skip
     axes.plot(*zip((0, 0), x.tolist(), strict=True), color="#888888", linewidth=1)
     axes.plot(*x.tolist(), "o", color=INK)
-    axes.annotate("x", x.tolist(), (-14, 4), textcoords="offset points")
-    axes.annotate("y", y.tolist(), (-14, 4), textcoords="offset points")
+    axes.annotate("x", x.tolist(), (4, -14), textcoords="offset points")
+    axes.annotate("y", y.tolist(), (4, -14), textcoords="offset points")
     dy_line = axes.plot([], [], label="dy", **LINES[0] | {"markevery": [1]})[0]
     dx_line = axes.plot([], [], label="dx / ρ", **LINES[1] | {"markevery": [1]})[0]
     reach = float(x.abs().max()) + 1.3

@@ -121,11 +121,14 @@ def ladder(
     axes.text(0, 1.09, "head", transform=axes.transAxes)
     axes.set(xlabel="feature (number, over all heads)", ylabel="angle θ (radians per token)")
     axes.legend(loc="lower left")
-    turning = int((start >= slowest).sum())
+    turning = [
+        int((theta.abs() >= slowest).sum()) for theta in (start, learned) if theta is not None
+    ]
+    then = f", after training {turning[1]}" if learned is not None else ""
     return figure, (
         f"θ falls from {start.max():.3g} to {start.min():.1e} radians per token over {heads} heads "
-        f"of {size} features; {turning} of {start.numel()} features turn at least once in "
-        f"{length} tokens."
+        f"of {size} features; {turning[0]} of {start.numel()} features turn at least once "
+        f"in {length} tokens{then}."
     )
 
 
@@ -141,8 +144,8 @@ def rounded_positions(exact: Sequence[float], rounded: Sequence[float], position
     axes.legend(loc="upper right")
     worst = max(abs(a - b) for a, b in zip(exact, rounded, strict=True))
     return figure, (
-        f"With positions rounded to bfloat16 the score of a query at {position} climbs in steps: "
-        f"it is off by up to {worst:.2f}."
+        f"With positions rounded to bfloat16 the score of a query at {position} goes in steps and "
+        f"is off by up to {worst:.2f}."
     )
 
 
@@ -171,7 +174,11 @@ def loss_over_context(
     axes.set_xticks(contexts, [str(n) for n in contexts])
     axes.minorticks_off()
     axes.set(xlabel="past that is read (tokens)", ylabel="loss (nats per token)")
-    axes.legend(loc="upper left")
+    low, high = axes.get_ylim()
+    axes.set_ylim(
+        low - 0.05, max(high, low + 0.5)
+    )  # a hundredth of a nat must not look like a cliff
+    axes.legend(loc="upper right")
     return figure, f"From {trained} to {contexts[-1]} tokens: {'; '.join(said)}."
 
 

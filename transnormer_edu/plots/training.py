@@ -114,7 +114,7 @@ def losses(runs: Mapping[str, Sequence[float]], start: float, at: int | None = N
     axes.axhline(start, color=INK, linestyle=":", linewidth=1.5, label="ln V:\nknows nothing")
     axes.set(xlabel="step (updates)", ylabel="training loss (nats per token)")
     seen = [v for values in runs.values() for v in values if math.isfinite(v)]
-    axes.set_ylim(min(*seen, start) - 1, min(max(*seen, start), 3 * start) + 1)
+    axes.set_ylim(max(0, min(*seen, start) - 1), min(max(*seen, start), 3 * start) + 1)
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure, sentence
 
