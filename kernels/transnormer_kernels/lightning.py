@@ -8,7 +8,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from . import plan
 from .checks import check_launch, check_operator
-from .scan import join_states_kernel, scan_back_kernel, scan_kernel, segment_state_kernel
+from .scan import backward_kernel, join_states_kernel, scan_kernel, segment_state_kernel
 
 
 def lightning_attention(q, k, v, rate, state=None, return_state=False):
@@ -106,19 +106,20 @@ def launch_scan(q, k, v, o, rate, states, final_state, rows, reverse=False):
     )  # fmt: skip
 
 
-def launch_scan_back(q, k, v, do, dk, dv, rate, states, final_state, rows):
-    """dk = AL(v, do, q) and dv = AL(k, q, do) together; `states` are those of the gradient G."""
+def launch_backward(q, k, v, do, dq, dk, dv, rate, states, grads, first_grad, rows):
+    """All three gradients at once, from the states S and their gradients G at the borders."""
     b, h, n, width_k = q.shape
     width_v = v.shape[-1]
     tiles = plan.back_tiles(width_k, width_v)
-    tensors = [(x, plan.padded(x.shape[-1])) for x in (q, k, v, do)]
-    scan_back_kernel[(b * h, triton.cdiv(n, rows))](
-        *described(True, tiles.chunk, *tensors), dk, dv, rate, states, final_state,
-        q.stride(), k.stride(), v.stride(), do.stride(), dk.stride(), dv.stride(), rate.stride(),
-        strides(states, 5), strides(final_state, 5), h, n, rows,
+    tensors = [(x, plan.padded(x.shape[-1])) for x in (q, k, v, do, dq)]
+    backward_kernel[(b * h, triton.cdiv(n, rows), 2)](
+        *described(True, tiles.chunk, *tensors), dk, dv, rate, states, grads, first_grad,
+        q.stride(), k.stride(), v.stride(), do.stride(), dq.stride(), dk.stride(), dv.stride(),
+        rate.stride(), strides(states, 5), strides(grads, 5), strides(first_grad, 5), h, n, rows,
         DK=width_k, DV=width_v, DK_TILE=plan.padded(width_k), DV_TILE=plan.padded(width_v),
-        CHUNK=tiles.chunk, HAS_STATE=states is not None, RETURN_STATE=final_state is not None,
-        TMA=True, num_warps=tiles.warps, num_stages=tiles.stages,
+        CHUNK=tiles.chunk, HAS_STATE=states is not None, HAS_GRAD=grads is not None,
+        RETURN_GRAD=first_grad is not None, TMA=True,
+        num_warps=tiles.warps, num_stages=tiles.stages,
     )  # fmt: skip
 
 
@@ -196,15 +197,15 @@ def backward_op(
     with torch.cuda.device_of(q):
         states = None if state is None else state.unsqueeze(2)
         states = borders if borders.numel() else states
-        states_t = None if states is None else states.mT
-        launch_scan(do, v, k, dq, rate, states_t, None, rows)
+        states = None if states is None else states.mT
         grads = border_states(q, do, rate, dfinal, rows, reverse=True)
         first = None if state is None else dstate.unsqueeze(2)
-        tma, major = tma_ready(q, k, v, do), plan.capability(q.device)
+        tma, major = tma_ready(q, k, v, do, dq), plan.capability(q.device)
         if plan.fused_back(q.dtype, q.shape[-1], v.shape[-1], tma, major):
-            launch_scan_back(q, k, v, do, dk, dv, rate, grads, first, rows)
+            launch_backward(q, k, v, do, dq, dk, dv, rate, states, grads, first, rows)
         else:
             grads_t = None if grads is None else grads.mT
+            launch_scan(do, v, k, dq, rate, states, None, rows)
             launch_scan(v, do, q, dk, rate, grads_t, None, rows, reverse=True)
             launch_scan(k, q, do, dv, rate, grads, first, rows, reverse=True)
     return dq, dk, dv, dstate

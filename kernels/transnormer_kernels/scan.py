@@ -19,7 +19,8 @@ and, backwards in time, with G the gradient of the state that leaves a chunk:
 
 The backward is the forward: dQ = LA(dO, V, K), dK = AL(V, dO, Q), dV = AL(K, Q, dO), where AL is LA
 run from the last row to the first. `scan_kernel` computes LA and, with REVERSE, AL.
-`scan_back_kernel` computes dK and dV together, so that their four inputs are read once.
+`backward_kernel` computes dK and dV together, so that their four inputs are read once, and dQ in
+the same launch.
 
 Where heads are few, the rows are cut into segments, one program each. `segment_state_kernel` sums
 what each segment adds to the state, `join_states_kernel` turns these sums into the state at each
@@ -174,22 +175,19 @@ def scan_kernel(
 
 
 @triton.jit
-def scan_back_kernel(
-    q, k, v, do, dk, dv, rate, states, final_state,
+def scan_back(
+    q, k, v, do, dk, dv, rate, grads, first_grad,
     q_strides, k_strides, v_strides, do_strides, dk_strides, dv_strides,
-    rate_strides, state_strides, final_strides,
-    heads, n, segment_rows,
+    rate_strides, grad_strides, first_strides,
+    b, h, segment, n, segment_rows,
     DK: tl.constexpr, DV: tl.constexpr, DK_TILE: tl.constexpr, DV_TILE: tl.constexpr,
-    CHUNK: tl.constexpr, HAS_STATE: tl.constexpr, RETURN_STATE: tl.constexpr, TMA: tl.constexpr,
+    CHUNK: tl.constexpr, HAS_GRAD: tl.constexpr, RETURN_GRAD: tl.constexpr, TMA: tl.constexpr,
 ):  # fmt: skip
-    """dV = AL(K, Q, dO) and dK = AL(V, dO, Q) in one walk: a program is one head and one segment.
+    """dV = AL(K, Q, dO) and dK = AL(V, dO, Q) in one walk over one head's segment, from its end.
 
     G is carried twice: in fp32, and rounded for the products, which read it from shared memory both
     upright and transposed.
     """
-    head = tl.program_id(0).to(tl.int64)
-    b, h = head // heads, head % heads
-    segment = tl.program_id(1)
     first = segment * segment_rows
     chunks = tl.cdiv(tl.minimum(n - first, segment_rows), CHUNK)
 
@@ -200,8 +198,8 @@ def scan_back_kernel(
     since = decay_power(r, j + 1)[:, None]  # Λ
 
     grad = tl.zeros((DV_TILE, DK_TILE), tl.float32)  # Gᵀ
-    if HAS_STATE:
-        at, inside = state_tile(states, state_strides, b, h, segment, 0, DK, DV, DK_TILE, DV_TILE)
+    if HAS_GRAD:
+        at, inside = state_tile(grads, grad_strides, b, h, segment, 0, DK, DV, DK_TILE, DV_TILE)
         grad = tl.load(at, inside, other=0.0)
     g_tile = grad.to(dk.dtype.element_ty)
 
@@ -235,12 +233,40 @@ def scan_back_kernel(
         grad = tl.dot(do_read, q_tile, grad * decay_power(r, live), input_precision="ieee")
         g_tile = grad.to(q_tile.dtype)
 
-    if RETURN_STATE:  # noqa: SIM102 (decided when the kernel is compiled)
+    if RETURN_GRAD:  # noqa: SIM102 (decided when the kernel is compiled)
         if segment == 0:
-            at, inside = state_tile(
-                final_state, final_strides, b, h, 0, 0, DK, DV, DK_TILE, DV_TILE
-            )
+            at, inside = state_tile(first_grad, first_strides, b, h, 0, 0, DK, DV, DK_TILE, DV_TILE)
             tl.store(at, grad, inside)
+
+
+@triton.jit
+def backward_kernel(
+    q, k, v, do, dq, dk, dv, rate, states, grads, first_grad,
+    q_strides, k_strides, v_strides, do_strides, dq_strides, dk_strides, dv_strides,
+    rate_strides, state_strides, grad_strides, first_strides,
+    heads, n, segment_rows,
+    DK: tl.constexpr, DV: tl.constexpr, DK_TILE: tl.constexpr, DV_TILE: tl.constexpr,
+    CHUNK: tl.constexpr, HAS_STATE: tl.constexpr, HAS_GRAD: tl.constexpr,
+    RETURN_GRAD: tl.constexpr, TMA: tl.constexpr,
+):  # fmt: skip
+    """All three gradients. A program: one head, one segment, and either dK and dV, or dQ.
+
+    One launch for both, the longer one first: a multiprocessor that is done with its dK and dV goes
+    on to a dQ, instead of waiting for the slowest of the others.
+    """
+    head = tl.program_id(0).to(tl.int64)
+    b, h = head // heads, head % heads
+    segment = tl.program_id(1)
+    if tl.program_id(2) == 0:
+        scan_back(q, k, v, do, dk, dv, rate, grads, first_grad,
+                  q_strides, k_strides, v_strides, do_strides, dk_strides, dv_strides,
+                  rate_strides, grad_strides, first_strides, b, h, segment, n, segment_rows,
+                  DK, DV, DK_TILE, DV_TILE, CHUNK, HAS_GRAD, RETURN_GRAD, TMA)  # fmt: skip
+    else:  # dQ = LA(dO, V, K): the state is Sᵀ
+        scan(do, v, k, dq, rate, states, None,
+             do_strides, v_strides, k_strides, dq_strides, rate_strides, state_strides, None,
+             b, h, segment, 0, n, segment_rows,
+             DV, DK, DV_TILE, DK_TILE, CHUNK, False, HAS_STATE, False, TMA)  # fmt: skip
 
 
 @triton.jit

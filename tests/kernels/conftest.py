@@ -31,6 +31,16 @@ def places(*dtypes):
 
 ALL = (torch.float32, torch.float16, torch.bfloat16)
 BOUND = {torch.float32: 1e-5, torch.float16: 1e-3, torch.bfloat16: 3e-3}
+
+
+def bound(dtype, n):
+    """BOUND; but at n = 1 a bf16 result rests on one score, and nothing averages its rounding out.
+
+    That is 2^-8 at most, and as much again when the result is rounded.
+    """
+    return 2**-7 if n == 1 and dtype == torch.bfloat16 else BOUND[dtype]
+
+
 EVERYWHERE = pytest.mark.parametrize("device, dtype", places(*ALL))
 ANYWHERE = pytest.mark.parametrize("device, dtype", places(torch.float32))
 HALF = pytest.mark.parametrize("device, dtype", places(torch.float16, torch.bfloat16))

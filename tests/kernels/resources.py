@@ -24,8 +24,10 @@ from triton.compiler import ASTSource
 SHARED_LIMIT = {80: 166912, 90: 232448, 100: 232448}  # bytes per program
 STACK = {80: 0, 90: 0, 100: 8}  # bytes that are no spill: ptxas reports 0 spills beside them
 DIVISIBLE = [["tt.divisibility", 16]]
+F32 = ("rate", "states", "state", "final_state", "initial", "grads", "first_grad")
 TYPES = {torch.bfloat16: "bf16", torch.float32: "fp32"}
-DIMS = {"rate_strides": 2, "state_strides": 5, "final_strides": 5}  # all others: 4, or 3 for rows
+DIMS = {"rate_strides": 2, "state_strides": 5, "final_strides": 5, "grad_strides": 5}
+DIMS["first_strides"] = 5  # all others: 4, or 3 for rows
 BIN = os.path.join(os.path.dirname(triton.backends.nvidia.__file__), "bin")
 
 
@@ -42,12 +44,12 @@ def source(kernel, dtype, constants, described=(), dims=4):
             attrs.update({(index, i): DIVISIBLE for i in range(count - 1)} if count > 2 else {})
         elif name in described:
             signature[name] = f"tensordesc<{dtype}[1, 1, {constants['CHUNK']}, {described[name]}]>"
-        elif name in ("heads", "n", "segment_rows", "segments", "inner"):
+        elif name in ("heads", "n", "segment_rows", "segments", "rows", "inner"):
             signature[name], attrs[(index,)] = "i32", DIVISIBLE
         elif name == "eps":
             signature[name] = "fp32"
         else:
-            f32 = name in ("rate", "states", "state", "final_state", "initial")
+            f32 = name in F32
             signature[name], attrs[(index,)] = "*fp32" if f32 else "*" + dtype, DIVISIBLE
     return ASTSource(fn=kernel, signature=signature, constexprs=constexprs, attrs=attrs)
 
@@ -84,9 +86,10 @@ def scans(arch, dtype, dk, dv, tma):
     if plan.fused_back(dtype, dk, dv, tma, arch // 10):
         tiles = plan.back_tiles(dk, dv)
         high = plan.padded(dv)
+        flags = {"HAS_STATE": True, "HAS_GRAD": True, "RETURN_GRAD": True, "TMA": True}
         constants = size | flags | {"DV_TILE": high, "CHUNK": tiles.chunk}
-        boxes = {"q": wide, "k": wide, "v": high, "do": high}
-        yield "scan_back", source(scan.scan_back_kernel, name, constants, boxes), tiles
+        boxes = {"q": wide, "k": wide, "v": high, "do": high, "dq": wide}
+        yield "backward", source(scan.backward_kernel, name, constants, boxes), tiles
 
 
 def others(arch, dtype, dk, dv):
@@ -104,8 +107,8 @@ def others(arch, dtype, dk, dv):
 
 def norms(dtype, width):
     tile = triton.next_power_of_2(width)
-    tiles = plan.Tiles(1, tile, plan.norm_warps(tile), 1)
-    constants = {"WIDTH": width, "TILE": tile, "GATED": True}
+    tiles = plan.norm_tiles(tile)
+    constants = {"WIDTH": width, "TILE": tile, "ROWS": tiles.chunk, "GATED": True}
     for kernel in (norm.forward_kernel, norm.backward_kernel):
         yield kernel.__name__, source(kernel, TYPES[dtype], constants, dims=3), tiles
 
@@ -130,7 +133,7 @@ def configurations(arch, every):
         if every or (dk, dv) in few[-4::3]:
             for found in others(arch, dtype, dk, dv):
                 yield {"dtype": TYPES[dtype], "dk": dk, "dv": dv}, *found
-    for width in (1000, 1024, 4096, 8192, 16384) if every else (4096, 16384):
+    for width in (64, 1000, 1024, 4096, 8192, 16384) if every else (1024, 16384):
         for found in norms(torch.bfloat16, width):
             yield {"width": width}, *found
     for segments in (2, 16, 256):

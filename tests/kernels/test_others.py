@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from .conftest import ANYWHERE, BOUND, EVERYWHERE, HALF, ONLY_GPU
+from .conftest import ANYWHERE, BOUND, EVERYWHERE, HALF, ONLY_GPU, bound
 from .reference import error, recurrence, wide
 
 kernels = pytest.importorskip("transnormer_kernels")
@@ -19,7 +19,7 @@ def against_v1(device, dtype, b, h, n, dk, dv):
     got = torch.autograd.grad(o, [q, k, v], do)
     wanted = torch.autograd.grad(ref, exact, do.double())
     for x, y in zip((o, *got), (ref, *wanted), strict=True):
-        assert error(x, y) <= BOUND[dtype]
+        assert error(x, y) <= bound(dtype, n)
 
 
 @pytest.mark.parametrize("b, h, n, dk, dv", [(1, 2, 1, 16, 16), (2, 3, 37, 24, 40)])
