@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from transnormer_edu import atomic
-from transnormer_edu.atomic import DiskFull, replace_folder, whole_file, write_text
+from transnormer_edu.atomic import (
+    DiskFull,
+    replace_folder,
+    sweep,
+    whole_file,
+    whole_folder,
+    write_text,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -84,6 +91,37 @@ def test_a_folder_has_old_or_new_weights_wherever_the_process_dies(
     if ages["weights"] == "new":  # new weights only once everything else is new
         assert set(ages.values()) == {"new"}
     assert (ages["weights"] == "new") == (done.returncode == 0)
+
+
+def test_a_folder_that_fails_leaves_the_old_one_and_nothing_else(tmp_path):
+    folder = tmp_path / "best"
+    for age in ("old", "new"):
+        with whole_folder(folder, last="weights") as part:
+            (part / "weights").write_text(age)
+            assert part.parent == tmp_path and not (part / "card").exists()
+    with pytest.raises(ZeroDivisionError), whole_folder(folder, last="weights") as part:
+        (part / "weights").write_text("half")
+        raise ZeroDivisionError
+    sentence = "could not write .*best .*no such thing.* disk full"
+    with pytest.raises(OSError, match=sentence), whole_folder(folder, last="weights"):
+        raise OSError("no such thing")
+    assert [p.name for p in tmp_path.iterdir()] == ["best"]
+    assert (folder / "weights").read_text() == "new"
+    sentence = "weights is a file; expected a folder"
+    with (
+        pytest.raises(NotADirectoryError, match=sentence),
+        whole_folder(folder / "weights", last=""),
+    ):
+        pass
+
+
+def test_only_what_is_ours_and_unfinished_is_swept(tmp_path):
+    for name in (".best.part.x1", "best", "best.party", ".bestial.part.x1"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "log.part").touch()
+    sweep(tmp_path / "best")
+    sweep(tmp_path / "log")
+    assert {p.name for p in tmp_path.iterdir()} == {"best", "best.party", ".bestial.part.x1"}
 
 
 def test_replace_folder_leaves_no_part(tmp_path):

@@ -41,12 +41,16 @@ def test_help_says_what_a_command_does(run, command, word):
 
 
 def test_info_of_a_preset_and_of_a_folder(run, tmp_path):
-    from tests.models import linear
+    from tests.models import linear, softmax
 
     assert "398,984,192" in run("info", "385m")
     model = linear()
     model.save_pretrained(tmp_path)
     assert f"{sum(p.numel() for p in model.parameters()):,}" in run("info", tmp_path)
+    softmax().save_pretrained(tmp_path / "softmax")
+    assert "model_type is 'softmax_baseline', expected 'transnormer'" in run(
+        "info", tmp_path / "softmax", status=1
+    )
     assert "no preset '2b'; there are 385m" in run("info", "2b", status=1)
 
 

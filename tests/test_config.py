@@ -57,6 +57,7 @@ def test_choices_that_cannot_work_are_named(change, sentence):
         TransNormerConfig(**sizes | change)
 
 
+@pytest.mark.bad_input
 def test_an_unknown_preset_is_answered_with_the_list():
     with pytest.raises(ValueError, match="no preset '2b'; there are 385m, 1b, 3b, 7b"):
         TransNormerConfig.preset("2b")
@@ -64,6 +65,7 @@ def test_an_unknown_preset_is_answered_with_the_list():
         TransNormerConfig.preset(7)
 
 
+@pytest.mark.bad_input  # numpy's numbers are no `int` to the type checker
 def test_sizes_become_pythons_own_numbers():
     sizes = dict(vocab_size=np.int64(40), dim=np.int32(12), layers=3, heads=2, gate=np.int64(4))
     config = TransNormerConfig(**sizes)

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -108,6 +109,7 @@ def test_the_learning_rate_rises_and_falls():
         ("eval_windows", 0, "eval_windows is 0"),
         ("save_every", -1, "save_every is -1"),
         ("seed", -1, "seed is -1"),
+        ("seed", 2**32, "seed is 4294967296, expected less than 4294967296"),
         ("precision", "fp8", "precision is 'fp8', expected one of auto, fp32, bf16"),
         ("device", "abacus", "device is 'abacus', expected auto or cpu"),
     ],
@@ -345,8 +347,6 @@ def test_random_numbers_go_on_as_well(corpus, tmp_path):
 
 
 def test_a_finished_run_can_be_given_more_steps(whole, corpus, tmp_path):
-    import shutil
-
     shutil.copytree(whole, tmp_path / "run")
     assert list(resume(tmp_path / "run", corpus)) == []
     longer = resume(tmp_path / "run", corpus, steps=15)
@@ -465,7 +465,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(corpus, tmp_path):
         with pytest.raises(DiskFull, match=r"no room to write checkpoint\.pt .* free some space"):
             for _ in range(4):
                 next(steps)
-        with pytest.raises(OSError, match="could not write the model|no room to write"):
+        with pytest.raises(OSError, match="could not write .*best|no room to write"):
             trainer.folder.save_model("best", trainer.model, BYTES, trainer.about())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -502,8 +502,6 @@ def test_a_run_is_not_written_over(whole, corpus):
 
 @pytest.mark.bad_input
 def test_what_cannot_be_resumed_says_why(whole, book, tmp_path):
-    import shutil
-
     with pytest.raises(FileNotFoundError, match=r"There is no checkpoint\.pt in"):
         resume(tmp_path)
     shutil.copytree(whole, tmp_path / "run")
@@ -527,3 +525,44 @@ def test_what_cannot_be_trained_says_why(corpus):
     model = TransNormerLLM(TransNormerConfig(**SIZES | {"vocab_size": 258}))
     with pytest.raises(ValueError, match="has 259 ids and the model knows 258"):
         Trainer(model, BYTES, corpus, QUICK)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "no table at all",
+        lambda text: "",
+        lambda text: text.replace("step,loss", "loss,step"),
+        lambda text: text.replace("\n3,", "\nthree,"),
+        lambda text: text.replace("\n3,", "\n3;"),
+        lambda text: text.replace("\n3,", "\n\0\0\ufffd\n"),
+    ],
+)
+def test_a_damaged_log_is_named_and_kept(whole, tmp_path, damage):
+    shutil.copytree(whole, tmp_path / "run")
+    path = tmp_path / "run" / "log.csv"
+    damaged = damage(path.read_text())
+    path.write_text(damaged)
+    with pytest.raises(ValueError, match=r"log\.csv is damaged: expected the columns step,loss"):
+        resume(tmp_path / "run")
+    assert path.read_text() == damaged
+    path.unlink()  # the way out that the sentence names
+    assert resume(tmp_path / "run").step == 12
+    assert path.read_text().startswith("step,loss")
+
+
+@pytest.mark.bad_input
+def test_notes_that_are_not_there_or_damaged_are_named(whole, tmp_path):
+    golden = Path(__file__).parent / "data" / "released_small"  # a pytorch_model.bin
+    with pytest.raises(FileNotFoundError, match=r"no model\.safetensors in .*; expected a folder"):
+        read_notes(golden)
+    shutil.copytree(whole / "best", tmp_path / "best")
+    shutil.copytree(golden, tmp_path / "bin")
+    shutil.copy(whole / "best" / "tokenizer.json", tmp_path / "bin")
+    with pytest.raises(FileNotFoundError, match=r"no model\.safetensors in"):
+        export(tmp_path / "bin", tmp_path / "other")
+    (tmp_path / "best" / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=r"model\.safetensors cannot be read as weights"):
+        read_notes(tmp_path / "best")
+    assert {p.name for p in tmp_path.iterdir()} == {"best", "bin"}

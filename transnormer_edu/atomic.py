@@ -7,18 +7,22 @@ yesterday's or today's, never half of one.
 
     with whole_file("runs/demo/checkpoint.pt") as file:
         torch.save(state, file)
+    with whole_folder("runs/demo/best", last="model.safetensors") as part:
+        write_the_model_into(part)
 """
 
 import errno
 import os
+import shutil
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-PART = ".part"  # the neighbour's ending: a file of ours that bears it was never finished
+PART = ".part"  # in the neighbour's name: a file or folder of ours that bears it was never finished
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # no space, no quota, larger than is allowed
 
 
@@ -80,6 +84,36 @@ def write_text(path: str | Path, text: str) -> None:
         file.write(text.encode("utf-8"))
 
 
+@contextmanager
+def whole_folder(folder: str | Path, *, last: str) -> Iterator[Path]:
+    """An empty folder to write into; its files take the name `folder` only once all are there.
+
+    Where `folder` exists its files are replaced, the one named `last` at the end.
+
+    Errors: NotADirectoryError where `folder` is a file; OSError, in one sentence, where it cannot
+    be written. The unfinished neighbour is removed then, and an older folder stays as it was.
+    """
+    folder = Path(folder).absolute()
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is a file; expected a folder to write into")
+    part = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}{PART}.", dir=folder.parent))
+        part.chmod(0o755)  # a private folder otherwise, and its name becomes `folder`
+        yield part
+        replace_folder(part, folder, last=last)
+    except DiskFull:
+        raise
+    except OSError as error:
+        raise OSError(
+            f"could not write {folder} ({error}); is the disk full or read-only?"
+        ) from error
+    finally:
+        if part is not None:
+            shutil.rmtree(part, ignore_errors=True)
+
+
 def replace_folder(part: str | Path, folder: str | Path, *, last: str) -> None:
     """Move the finished folder `part` to the name `folder`.
 
@@ -114,6 +148,13 @@ def whole_turn() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
     if waiting:
         raise KeyboardInterrupt
+
+
+def sweep(path: Path) -> None:
+    """Remove what a killed process left unfinished beside `path`: neighbours of ours alone."""
+    path.with_name(path.name + PART).unlink(missing_ok=True)
+    for part in path.parent.glob(f".{path.name}{PART}.*"):
+        shutil.rmtree(part)
 
 
 def sync_folder(folder: Path) -> None:

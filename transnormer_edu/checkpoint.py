@@ -9,19 +9,17 @@ Reading executes nothing: .bin files are opened with `weights_only`. Writing is 
 
 import json
 import pickle
-import shutil
-import tempfile
 import zipfile
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from transnormer_edu import check
-from transnormer_edu.atomic import replace_folder
+from transnormer_edu.atomic import whole_folder
 from transnormer_edu.config import TransNormerConfig
 
 WEIGHTS = "model.safetensors"
@@ -131,25 +129,51 @@ def load(folder: str | Path, model_class, dtype: torch.dtype | str | None = None
 
 def save(folder: str | Path, model) -> None:
     """Write config.json and the weights; on a failure the folder stays as it was."""
-    folder = Path(folder).absolute()
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is a file; expected a folder to write the model into")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    part.chmod(0o755)  # a private folder otherwise, and its name becomes the model's
+    with whole_folder(folder, last=WEIGHTS) as part:
+        write(part, model)
+
+
+def write(folder: Path, model, notes: dict[str, str] | None = None) -> None:
+    """config.json and the weights into a folder that is there, with `notes` inside the weights."""
+    text = json.dumps(config_to_json(model.config), indent=2) + "\n"
+    (folder / "config.json").write_text(text, encoding="utf-8")
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     try:
-        text = json.dumps(config_to_json(model.config), indent=2) + "\n"
-        (part / "config.json").write_text(text, encoding="utf-8")
-        tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-        save_file(tensors, part / WEIGHTS, metadata={"format": "pt"})
-        (part / WEIGHTS).chmod(0o644)  # safetensors lets nobody else read its files
-        replace_folder(part, folder, last=WEIGHTS)
-    except (OSError, SafetensorError) as error:
-        raise OSError(
-            f"could not write the model to {folder} ({error}); is the disk full or read-only?"
-        ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+        if notes:
+            data = _with_notes((folder / WEIGHTS).read_bytes(), notes)
+            (folder / WEIGHTS).write_bytes(data)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
+    (folder / WEIGHTS).chmod(0o644)  # safetensors lets nobody else read its files
+
+
+def _with_notes(data: bytes, notes: dict[str, str]) -> bytes:
+    """The bytes of a safetensors file with `notes` in its metadata.
+
+    Such a file is 8 bytes of length, a JSON header of that length, and the numbers. The same
+    weights and notes give the same bytes (the library itself writes notes in a random order).
+    """
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"] = {"format": "pt"} | notes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # the numbers begin at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
+
+
+def read_notes(folder: str | Path) -> dict[str, str]:
+    """The notes inside model.safetensors; FileNotFoundError or ValueError where there is none."""
+    path = Path(folder) / WEIGHTS
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no {WEIGHTS} in {folder}; expected a folder that `transnormer-edu train` wrote"
+        )
+    try:
+        with safe_open(path, "pt") as file:
+            return file.metadata() or {}
+    except SafetensorError as error:
+        raise _unreadable(path, error) from None
 
 
 def read_weights(folder: str | Path) -> dict[str, Tensor]:
@@ -191,14 +215,18 @@ def _read_file(path: Path) -> dict[str, Tensor]:
     except PermissionError:
         raise
     except (SafetensorError, RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        first = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise ValueError(
-            f"{path} cannot be read as weights: it is truncated, damaged, or holds something other "
-            f"than tensors ({first}); copy or download it again"
-        ) from None
+        raise _unreadable(path, error) from None
     if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
         raise ValueError(f"{path} holds something other than tensors by name")
     return tensors
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    first = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+    return ValueError(
+        f"{path} cannot be read as weights: it is truncated, damaged, or holds something other "
+        f"than tensors ({first}); copy or download it again"
+    )
 
 
 def _untie(folder, tensors: dict[str, Tensor]) -> None:

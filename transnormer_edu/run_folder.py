@@ -18,17 +18,22 @@ goes on, the lines after its checkpoint are cut off, since those steps are done 
 import csv
 import json
 import platform
-import shutil
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
 import tokenizers
 import torch
-from safetensors import safe_open
 from torch import nn
 
-from transnormer_edu.atomic import PART, replace_folder, room_or_a_sentence, whole_file, write_text
+from transnormer_edu import checkpoint
+from transnormer_edu.atomic import (
+    room_or_a_sentence,
+    sweep,
+    whole_file,
+    whole_folder,
+    write_text,
+)
 from transnormer_edu.checkpoint import WEIGHTS, config_to_json
 from transnormer_edu.data import Corpus, zlib_bits_per_byte
 from transnormer_edu.pretrained import load_pretrained
@@ -90,7 +95,8 @@ class RunFolder:
                 f"There is no {CHECKPOINT} in {self.path}: expected the folder of a training run, "
                 f"such as runs/NAME."
             )
-        self._sweep()
+        for name in OURS:
+            sweep(self.path / name)
         try:
             state = torch.load(self.path / CHECKPOINT, map_location="cpu", weights_only=True)
             step = state["step"]
@@ -126,40 +132,38 @@ class RunFolder:
         What the weights are (step, score, settings, fingerprints) is stored inside the weight file,
         so that the two can never be parted; README.md says the same in words.
         """
-        part = self.path / (name + PART)
-        save_model(part, model, tokenizer, about)
-        replace_folder(part, self.path / name, last=WEIGHTS)
-
-    def _sweep(self) -> None:
-        """Remove what a killed process left unfinished: files of ours alone."""
-        for name in OURS:
-            for path in (self.path / (name + PART), *self.path.glob(f".{name}{PART}.*")):
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        save_model(self.path / name, model, tokenizer, about)
 
     def _read_log(self) -> list[dict]:
-        if not (self.path / LOG).exists():
+        path = self.path / LOG
+        if not path.exists():
             return []
-        text = (self.path / LOG).read_text(encoding="utf-8")
-        whole_lines = text[: text.rfind("\n") + 1].splitlines()  # a killed write leaves half a line
-        return list(csv.DictReader(whole_lines))
+        text = path.read_text(encoding="utf-8", errors="replace")
+        # A process that was killed while it wrote leaves half a line, which is dropped.
+        header, *lines = csv.reader(text[: text.rfind("\n") + 1].splitlines() or [""])
+        if tuple(header) != COLUMNS or not all(_is_log_line(line) for line in lines):
+            raise ValueError(
+                f"{path} is damaged: expected the columns {','.join(COLUMNS)} and a step in every "
+                "line; mend it, or move it away to go on with a new one."
+            )
+        return [dict(zip(COLUMNS, line, strict=True)) for line in lines]
 
     def _write_log(self, lines: list[dict]) -> None:
         rows = [",".join(COLUMNS), *(",".join(line[c] for c in COLUMNS) for line in lines)]
         write_text(self.path / LOG, "\n".join(rows) + "\n")
 
 
+def _is_log_line(line: list[str]) -> bool:
+    return len(line) == len(COLUMNS) and line[0].isdecimal()
+
+
 def save_model(folder: Path, model: nn.Module, tokenizer, about: dict) -> None:
     """Released format, tokenizer and model card, with `about` inside the weight file."""
-    try:
-        model.save_pretrained(folder)
-        data = add_notes((folder / WEIGHTS).read_bytes(), about)
-        with whole_file(folder / WEIGHTS) as file:
-            file.write(data)
-        tokenizer.save(folder)
-        write_text(folder / "README.md", model_card(model, about))
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+    notes = {key: v if isinstance(v, str) else json.dumps(v) for key, v in about.items()}
+    with whole_folder(folder, last=WEIGHTS) as part:
+        checkpoint.write(part, model, notes)
+        tokenizer.save(part)
+        write_text(part / "README.md", model_card(model, about))
 
 
 def export(source: str | Path, folder: str | Path, dtype: torch.dtype = torch.float16) -> None:
@@ -170,37 +174,19 @@ def export(source: str | Path, folder: str | Path, dtype: torch.dtype = torch.fl
     source, folder = weights_folder(source), Path(folder)
     if folder.exists():
         raise FileExistsError(f"{folder} exists already: remove it or choose another name.")
-    model, tokenizer, notes = (
-        load_pretrained(source, dtype),
-        Tokenizer.load(source),
-        read_notes(source),
-    )
+    model, tokenizer = load_pretrained(source, dtype), Tokenizer.load(source)
+    notes = read_notes(source)
     if not notes:
         raise ValueError(f"{source} does not say what it was trained on: take a folder of a run.")
-    part = folder.with_name(folder.name + PART)
-    save_model(part, model, tokenizer, notes)
-    replace_folder(part, folder, last=WEIGHTS)
-
-
-def add_notes(data: bytes, about: dict) -> bytes:
-    """The bytes of a safetensors file with `about` in its metadata, which holds strings alone.
-
-    Such a file is 8 bytes of length, a JSON header of that length, and the numbers. The same
-    weights and notes give the same bytes (the library itself writes notes in a random order).
-    """
-    length = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + length])
-    notes = {key: v if isinstance(v, str) else json.dumps(v) for key, v in about.items()}
-    header["__metadata__"] = {"format": "pt"} | notes
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)  # the numbers begin at a multiple of 8
-    return len(text).to_bytes(8, "little") + text + data[8 + length :]
+    save_model(folder, model, tokenizer, notes)
 
 
 def read_notes(folder: str | Path) -> dict:
-    """What `save_model` stored inside the weight file of `folder`; {} for another's weights."""
-    with safe_open(weights_folder(folder) / WEIGHTS, "pt") as file:
-        notes = file.metadata() or {}
+    """What `save_model` stored inside the weight file of `folder`; {} for another's weights.
+
+    Errors: FileNotFoundError without a model.safetensors; ValueError for a damaged one.
+    """
+    notes = checkpoint.read_notes(weights_folder(folder))
     if "corpus" not in notes:
         return {}
     plain = ("format", "tokenizer_sha256")

@@ -62,6 +62,8 @@ class TrainSettings:
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not number or not low <= value <= high:  # NaN is never between
                 raise ValueError(f"{name} is {value!r}, expected a number from {low:g} to {high:g}")
+        if self.seed >= 2**32:
+            raise ValueError(f"seed is {self.seed}, expected less than {2**32}")
         if self.learning_rate == 0:
             raise ValueError("learning_rate is 0, expected more: nothing would be learned")
         if self.precision not in PRECISIONS:
