@@ -14,6 +14,7 @@ def test_states_token_by_token():
     assert "Cells in use, of 6: 1 after 1, 3 after 2 tokens" in sentence
     first, second = figure.axes
     assert (first.get_title(), second.get_title()) == ("after token 1", "after token 2")
+    np.testing.assert_array_equal(first.images[0].get_array(), STATES[0])
     np.testing.assert_array_equal(second.images[0].get_array(), STATES[1])
     assert [text.get_text() for text in second.texts] == ["", "2", "", "3", "", "0.5"]
     assert first.images[0].norm.vmax == second.images[0].norm.vmax == 3
@@ -28,6 +29,7 @@ def test_the_mover_fills_the_table():
     assert axes.get_title() == "z·"
     assert "3 cells" in move(2)
     assert axes.get_title() == "zy"
+    assert [text.get_text() for text in axes.texts] == ["", "2", "", "3", "", "0.5"]
 
 
 def test_gradients_over_the_size_of_the_scores():
@@ -40,7 +42,7 @@ def test_gradients_over_the_size_of_the_scores():
 
 
 def test_ranges_of_gradients():
-    even, wild = torch.linspace(1, 3, 1001), torch.tensor([-2.0, 2.0, 2.0, 4e6])
+    even, wild = torch.linspace(1, 3, 1001), torch.tensor([-2.0, -2.0, 2.0, 4e6])
     figure, sentence = assert_readable(linear.gradient_ranges({"even": even, "wild": wild}))
     assert "in medians: even 2, wild about 1,000,000." in sentence  # 3 / 2, 2e6
     bar, median, top, *_ = figure.axes[0].lines
