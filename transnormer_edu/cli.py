@@ -4,11 +4,12 @@ Heavy modules are imported inside the commands, so that --help answers at once.
 """
 
 import functools
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from transnormer_edu.train_command import train
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -18,27 +19,6 @@ app = typer.Typer(
 )
 bench = typer.Typer(no_args_is_help=True, help="Measure speed on this machine.")
 app.add_typer(bench, name="bench")
-
-
-class Kind(StrEnum):
-    """The two models that `train` makes."""
-
-    linear = "linear"
-    softmax = "softmax"
-
-
-class Decay(StrEnum):
-    """How a TransNormerLLM forgets: `transnormer_edu.decay.SCHEDULES`."""
-
-    released = "released"
-    paper = "paper"
-    none = "none"
-
-
-# What `train` makes unless told otherwise: small enough to learn on a laptop in minutes.
-SMALL = {
-    "kind": Kind.linear, "dim": 192, "layers": 3, "heads": 3, "glu_dim": 512, "vocab_size": 2048,
-}  # fmt: skip
 
 
 def says_what_is_wrong(command):
@@ -95,83 +75,7 @@ def lab():
     raise typer.Exit(open_lab())
 
 
-@app.command()
-@says_what_is_wrong
-def train(
-    data: Annotated[
-        str | None,
-        typer.Option(
-            help="english, source (both from your Python), or a text file or folder.",
-            show_default="english",
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of the run: log, checkpoint, best and last weights.",
-            show_default="runs/small",
-        ),
-    ] = None,
-    from_: Annotated[
-        Path | None,
-        typer.Option("--from", help="Go on: a run (to its end, or to --steps), or weights."),
-    ] = None,
-    kind: Annotated[
-        Kind | None,
-        typer.Option(help="TransNormerLLM, or its softmax twin.", show_default="linear"),
-    ] = None,
-    dim: Annotated[int | None, typer.Option(help="Width.", show_default="192")] = None,
-    layers: Annotated[int | None, typer.Option(help="Blocks.", show_default="3")] = None,
-    heads: Annotated[int | None, typer.Option(help="Heads per block.", show_default="3")] = None,
-    glu_dim: Annotated[
-        int | None, typer.Option(help="Width inside the channel mixer.", show_default="512")
-    ] = None,
-    vocab_size: Annotated[
-        int | None,
-        typer.Option(
-            help="Tokens of the BPE trained on the data; 259: single bytes.", show_default="2048"
-        ),
-    ] = None,
-    decay: Annotated[
-        Decay | None,
-        typer.Option(help="How heads forget (linear only).", show_default="released"),
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Updates of the weights.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Windows in one forward pass.")] = None,
-    context: Annotated[int | None, typer.Option(help="Tokens in a window.")] = None,
-    accumulate: Annotated[int | None, typer.Option(help="Forward passes per update.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="At its highest.")] = None,
-    warmup: Annotated[int | None, typer.Option(help="Steps to get there.")] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="Of the layers' matrices.")] = None,
-    clip: Annotated[float | None, typer.Option(help="Largest gradient norm; 0: none.")] = None,
-    eval_every: Annotated[int | None, typer.Option(help="Steps between held-out scores.")] = None,
-    save_every: Annotated[int | None, typer.Option(help="Steps between checkpoints.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of weights and data order.")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
-    prompt: Annotated[str, typer.Option(help="Start of the sample shown at the end.")] = "The",
-):
-    """Train a small model on English that your Python carries: some minutes on a laptop's CPU.
-
-    Without --from a new run begins in --out. A stopped or killed run goes on with --from and its
-    folder, to the same losses as without the stop.
-    """
-    settings = _given(
-        steps=steps, batch_size=batch_size, context=context, accumulate=accumulate,
-        learning_rate=learning_rate, warmup=warmup, weight_decay=weight_decay, clip=clip,
-        eval_every=eval_every, save_every=save_every, seed=seed, precision=precision,
-        device=device,
-    )  # fmt: skip
-    model = _given(
-        kind=kind, dim=dim, layers=layers, heads=heads, glu_dim=glu_dim, vocab_size=vocab_size,
-        decay=decay,
-    )  # fmt: skip
-    trainer = _trainer(from_, _given(data=data, out=out), model, settings)
-    typer.echo(trainer.corpus.describe())
-    score = trainer.run()
-    typer.echo(f"held out: {score}")
-    typer.echo(f"written to {trainer.folder.path}: best/ and last/ hold the weights\n")
-    typer.echo(_sample(trainer.model, trainer.tokenizer, prompt))
+app.command()(says_what_is_wrong(train))
 
 
 @app.command()
@@ -225,7 +129,7 @@ def generate(
     """Let a model write; the text appears as it is written."""
     from transnormer_edu.train import load_trained
     from transnormer_edu.weights import small_model_folder
-    from transnormer_edu.write import write_text
+    from transnormer_edu.write import printable, write_text
 
     network, tokenizer = load_trained(model or small_model_folder())
     pieces = write_text(
@@ -234,7 +138,7 @@ def generate(
     )  # fmt: skip
     typer.echo(prompt, nl=False)
     for piece in pieces:
-        typer.echo(_printable(piece), nl=False)
+        typer.echo(printable(piece), nl=False)
     typer.echo()
 
 
@@ -291,70 +195,6 @@ def bench_kernels(
     out.parent.mkdir(parents=True, exist_ok=True)
     chosen = ["--only", *only] if only else []
     main(["--out", str(out), *chosen], peers={"pytorch_chunked": linear_attention})
-
-
-def _given(**options):
-    """Only what was asked for on the command line."""
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def _trainer(from_, files, model, settings):
-    """A trainer for a new run, for one to go on with, or for a new run from given weights."""
-    import torch
-
-    from transnormer_edu.data import load_corpus
-    from transnormer_edu.run_folder import is_run
-    from transnormer_edu.settings import TrainSettings
-    from transnormer_edu.train import Trainer, load_trained, resume
-
-    if from_ is not None and is_run(from_):
-        others = files | model | {k: v for k, v in settings.items() if k != "steps"}
-        _refuse_settled(others, from_, f"begin a new run from its weights: --from {from_ / 'best'}")
-        return resume(from_, steps=settings.get("steps"))
-    chosen = TrainSettings.from_dict(settings)
-    corpus = load_corpus(files.get("data", "english"))
-    torch.manual_seed(chosen.seed)
-    if from_ is not None:
-        _refuse_settled(model, from_, "begin a new run without --from")
-        network, tokenizer = load_trained(from_)
-    else:
-        network, tokenizer = _new_model(corpus, **SMALL | model)
-    return Trainer(network, tokenizer, corpus, chosen, files.get("out", Path("runs/small")))
-
-
-def _refuse_settled(options, from_, advice):
-    for name in options:
-        raise ValueError(f"--{name.replace('_', '-')} is settled by {from_}: leave it, or {advice}")
-
-
-def _new_model(corpus, kind, vocab_size, **sizes):
-    from transnormer_edu.config import TransNormerConfig
-    from transnormer_edu.model import TransNormerLLM
-    from transnormer_edu.tokenizer import Tokenizer
-    from transnormer_edu.transformer import Transformer, TransformerConfig
-
-    if kind == Kind.softmax and "decay" in sizes:
-        raise ValueError("--decay is of linear attention: leave it, or train --kind linear")
-    texts = (document.text for document in corpus.train)
-    tokenizer = Tokenizer.of_bytes() if vocab_size == 259 else Tokenizer.train(texts, vocab_size)
-    sizes["vocab_size"] = tokenizer.vocab_size
-    if kind == Kind.softmax:
-        return Transformer(TransformerConfig(**sizes)), tokenizer
-    return TransNormerLLM(TransNormerConfig(**sizes)), tokenizer
-
-
-def _sample(model, tokenizer, prompt: str) -> str:
-    from transnormer_edu.write import write_text
-
-    text = "".join(write_text(model, tokenizer, prompt, 80, temperature=0.8, seed=0))
-    return prompt + _printable(text)
-
-
-def _printable(text: str) -> str:
-    """Control characters, which a young model of bytes writes too, could upset the terminal."""
-    return "".join(
-        c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text
-    )
 
 
 if __name__ == "__main__":

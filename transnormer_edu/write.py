@@ -15,6 +15,13 @@ def write_text(
     return _whole_letters(stream(model, ids, max_new_tokens, **choices), tokenizer)
 
 
+def printable(text: str) -> str:
+    """Control characters, which a young model of bytes writes too, could upset the terminal."""
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
+
+
 def _whole_letters(tokens, tokenizer: Tokenizer) -> Iterator[str]:
     """A token may end inside a letter of several bytes: wait until the letter is whole."""
     waiting: list[int] = []
