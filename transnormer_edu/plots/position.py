@@ -197,7 +197,9 @@ def _shades(axes: Axes, weight: Float[Tensor, "n n"]) -> AxesImage:
     past = weight.masked_fill(torch.ones(n, n).triu(1) > 0, torch.nan).numpy()
     edges = (0.5, n + 0.5)
     image = axes.imshow(past, cmap="Greys", vmin=-1, vmax=1, extent=(*edges, *edges[::-1]))
-    axes.fill_between(edges, edges, 0.5, facecolor="none", edgecolor="#999999", hatch="///")
+    stairs = [s + 0.5 for s in range(n + 1)]
+    look = {"facecolor": "none", "edgecolor": "#999999", "hatch": "///", "linewidth": 0.5}
+    axes.fill_between(stairs, stairs, 0.5, step="post", **look)
     axes.grid(visible=False)
     axes.set(xlabel="looks at (token s)", ylim=edges[::-1])
     return image
