@@ -131,6 +131,8 @@ def test_rates_are_not_rounded_with_the_weights():
     assert torch.equal(layer.rate, exact)
     wide = GLA(config(), 1).double().rate
     assert torch.equal(wide, released_rates(H, 1, 4, torch.float64))
+    again = GLA(config(), 1).double().float().rate
+    assert again.dtype == torch.float32 and torch.equal(again, exact)
     torch.set_default_dtype(torch.float64)
     try:
         assert torch.equal(GLA(config(), 1).rate, released_rates(H, 1, 4, torch.float64))

@@ -75,7 +75,7 @@ def summarise(config: TransNormerConfig) -> Summary:
 
 
 def _state_numbers(config: TransNormerConfig, layer: GLA) -> int:
-    doubled = 2 if hasattr(layer, "lrpe") else 1  # LRPE makes two features of one in q and k
+    doubled = 1 if layer.lrpe is None else 2  # LRPE makes two features of one in q and k
     return config.heads * doubled * config.head_dim * config.head_dim
 
 

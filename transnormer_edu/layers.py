@@ -42,16 +42,18 @@ class GLA(nn.Module):
 
     def __init__(self, config: TransNormerConfig, layer: int):
         super().__init__()
-        hidden, gated = config.hidden_dim, config.gate == "full"
-        self.heads = config.heads
+        hidden = config.hidden_dim
+        self.heads, self.gate = config.heads, config.gate
         self.activation = ACTIVATIONS[config.activation]
         # A full gate shares the projection of q, k, v, as in the released models.
-        self.qkvu_proj = nn.Linear(config.dim, (4 if gated else 3) * hidden, bias=False)
-        if isinstance(config.gate, int):
+        shares = 4 if self.gate == "full" else 3
+        self.qkvu_proj = nn.Linear(config.dim, shares * hidden, bias=False)
+        if self.gate not in ("full", "none"):
             self.u_proj = nn.Sequential(
-                nn.Linear(config.dim, config.gate, bias=False),
-                nn.Linear(config.gate, hidden, bias=False),
+                nn.Linear(config.dim, self.gate, bias=False),
+                nn.Linear(self.gate, hidden, bias=False),
             )
+        self.lrpe = None
         if layer in config.lrpe_layers:
             self.lrpe = LRPE(config.heads, config.head_dim)
         self.norm = NORMS[config.norm](hidden)
@@ -65,8 +67,9 @@ class GLA(nn.Module):
         rate = self.rate
         super()._apply(fn, recurse)
         device = torch.device("cpu") if self.rate.is_meta else self.rate.device
-        if self.rate.dtype == torch.float64 and rate.dtype != torch.float64:
-            rate = self._exact_rate(torch.float64)
+        wide = torch.promote_types(self.rate.dtype, torch.float32)
+        if wide != rate.dtype:
+            rate = self._exact_rate(wide)
         self.rate = rate.to(device)
         return self
 
@@ -99,13 +102,18 @@ class GLA(nn.Module):
         q, k: (b, h, n, dk), v: (b, h, n, dv), u: (b, n, hidden) or None without a gate.
         """
         hidden = self.out_proj.in_features
-        q, k, v, *u = self.qkvu_proj(x).split(hidden, dim=-1)
-        u = u[0] if u else self.u_proj(x) if hasattr(self, "u_proj") else None
-        q, k, v = (rearrange(t, "b n (h e) -> b h n e", h=self.heads) for t in (q, k, v))
+        parts = self.qkvu_proj(x).split(hidden, dim=-1)
+        q, k, v = (rearrange(part, "b n (h e) -> b h n e", h=self.heads) for part in parts[:3])
+        if self.gate == "full":
+            u = parts[3]
+        elif self.gate == "none":
+            u = None
+        else:
+            u = self.u_proj(x)
         if real is not None:
             v = v * real[:, None, :, None]  # a padded token leaves nothing in the state
         q, k = self.activation(q), self.activation(k)
-        if hasattr(self, "lrpe"):
+        if self.lrpe is not None:
             q, k = self.lrpe(q, position), self.lrpe(k, position)
         return q, k, v, u
 
