@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 
 from transnormer_edu import check, checkpoint
@@ -57,8 +57,8 @@ class LanguageModel(nn.Module):
 
     def forward(
         self,
-        ids: Int[Tensor, "b n"],
-        labels: Int[Tensor, "b n"] | None = None,
+        ids: Integer[Tensor, "b n"],
+        labels: Integer[Tensor, "b n"] | None = None,
         attention_mask: Tensor | None = None,
         state: State | None = None,
         return_state: bool = False,
@@ -85,7 +85,7 @@ class LanguageModel(nn.Module):
         return (out, state) if return_state else out
 
     def next_token(
-        self, ids: Int[Tensor, "b n"], attention_mask: Tensor | None = None, state=None
+        self, ids: Integer[Tensor, "b n"], attention_mask: Tensor | None = None, state=None
     ) -> tuple[Float[Tensor, "b V"], State]:
         """The logits after each row's last real token alone, and the state: what decoding needs.
 
