@@ -22,9 +22,9 @@ EPS = 1e-6
 @triton.jit
 def rows_of(x, strides, rows, inner, WIDTH: tl.constexpr, TILE: tl.constexpr, ROWS: tl.constexpr):
     """Pointers and mask of this program's ROWS rows; they are numbered through (outer, inner)."""
-    row = (tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS))[:, None]
+    row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS))[:, None]
     c = tl.arange(0, TILE)[None, :]
-    x += (row // inner) * strides[0] + (row % inner) * strides[1]
+    x += (row // inner).to(tl.int64) * strides[0] + (row % inner).to(tl.int64) * strides[1]
     return x + c * strides[2], (row < rows) & (c < WIDTH)
 
 
