@@ -220,6 +220,8 @@ def test_a_hostile_pickle_is_not_executed(folder, monkeypatch):
         (dict(linear_act_fun="sillu"), "activation is 'sillu', expected one of"),
         (dict(decoder_attention_heads=7), "7 heads do not divide hidden_dim 64"),
         (dict(linear_use_lrpe_list=[1, 0]), "has 2 entries, expected one for each of 3 layers"),
+        (dict(decoder_attention_heads=None), "lacks decoder_attention_heads"),
+        (dict(no_scale_embedding="yes"), "no_scale_embedding is 'yes', expected true or false"),
         (dict(bias=True), "says bias: true"),
         (dict(model_type="llama"), "model_type is 'llama', expected 'transnormer'"),
         (dict(model_type="softmax_baseline"), "expected 'transnormer': this is another kind"),

@@ -236,3 +236,12 @@ def test_an_unreadable_file(tmp_path):
     path.chmod(0)
     with pytest.raises(PermissionError, match="may not be read: change its permissions"):
         load_corpus(path)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("source", [None, 5, ""])
+def test_what_is_no_source_is_named(source):
+    with pytest.raises(
+        ValueError, match=f"data is {source!r}, expected english, source, or a file"
+    ):
+        load_corpus(source)

@@ -116,6 +116,9 @@ def test_bad_input(model):
         ({"context": 8, "stride": 9}, "stride is 9, expected 1 to the context, 8"),
         ({"stride": 0}, "stride is 0"),
         ({"max_windows": 0}, "max_windows is 0"),
+        ({"context": "long"}, "context is 'long', expected a whole number"),
+        ({"stride": 1.5}, "stride is 1.5, expected 1 to the context"),
+        ({"batch_size": 1.5}, "batch_size is 1.5, expected a whole number"),
         ({"batch_size": 0}, "batch_size is 0"),
     ):
         with pytest.raises(ValueError, match=sentence):

@@ -188,9 +188,9 @@ def test_what_is_no_tensor_is_named(model, name, change):
 def test_another_models_config_is_named(model):
     other = softmax() if isinstance(model, TransNormerLLM) else linear()
     ours, theirs = type(model.config).__name__, type(other.config).__name__
-    with pytest.raises(TypeError, match=f"was given a {theirs}; expected a {ours}"):
+    with pytest.raises(TypeError, match=f"config is a {theirs}, expected a {ours}"):
         type(model)(other.config)
-    with pytest.raises(TypeError, match=f"was given a str; expected a {ours}"):
+    with pytest.raises(TypeError, match=f"config is a str, expected a {ours}"):
         type(model)("385m")
 
 

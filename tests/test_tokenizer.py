@@ -97,3 +97,21 @@ def test_bad_input(tmp_path):
         (tmp_path / "tokenizer.json").write_text(damaged)
         with pytest.raises(ValueError, match="is damaged or of another kind"):
             Tokenizer.load(tmp_path)
+
+
+@pytest.mark.bad_input
+def test_what_is_no_text_and_no_ids_is_named():
+    tokenizer = Tokenizer.of_bytes()
+    with pytest.raises(TypeError, match="text is a bytes, expected a str"):
+        tokenizer.encode(b"text")
+    with pytest.raises(ValueError, match="letter 3 of the text is no Unicode"):
+        tokenizer.encode("été\udcff")
+    with pytest.raises(TypeError, match="ids is a int, expected a Iterable"):
+        tokenizer.decode(5)
+    for ids in ("ab", [1.5], torch.tensor([[3, 4]])):
+        with pytest.raises(ValueError, match="decode got the id .*, expected 0 to 258"):
+            tokenizer.decode(ids)
+    with pytest.raises(TypeError, match=r"texts is a str, expected several texts: \[text\]"):
+        Tokenizer.train("one text", 300)
+    with pytest.raises(ValueError, match="vocab_size is 300.5, expected at least 259"):
+        Tokenizer.train(["one text"], 300.5)

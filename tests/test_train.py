@@ -111,6 +111,7 @@ def test_the_learning_rate_rises_and_falls():
         ("seed", -1, "seed is -1"),
         ("seed", 2**32, "seed is 4294967296, expected less than 4294967296"),
         ("precision", "fp8", "precision is 'fp8', expected one of auto, fp32, bf16"),
+        ("device", None, "device is None, expected auto or cpu"),
         ("device", "abacus", "device is 'abacus', expected auto or cpu"),
     ],
 )
@@ -522,6 +523,15 @@ def test_what_cannot_be_resumed_says_why(whole, book, tmp_path):
 def test_what_cannot_be_trained_says_why(corpus):
     with pytest.raises(ValueError, match="one batch needs 5000 x 16 = 80000"):
         new_trainer(corpus, batch_size=5000, steps=1)
+    for given, sentence in (
+        (dict(model=None), "model is a NoneType, expected a Module"),
+        (dict(tokenizer="bytes"), "tokenizer is a str, expected a Tokenizer"),
+        (dict(corpus="english"), "corpus is a str, expected a Corpus"),
+        (dict(settings={}), "settings is a dict, expected a TrainSettings"),
+    ):
+        fitting = dict(model=TransNormerLLM(TransNormerConfig(**SIZES)), tokenizer=BYTES)
+        with pytest.raises(TypeError, match=sentence):
+            Trainer(**fitting | dict(corpus=corpus, settings=QUICK) | given)
     model = TransNormerLLM(TransNormerConfig(**SIZES | {"vocab_size": 258}))
     with pytest.raises(ValueError, match="has 259 ids and the model knows 258"):
         Trainer(model, BYTES, corpus, QUICK)

@@ -44,6 +44,12 @@ def float_type(name: str, value) -> torch.dtype:
     return dtype
 
 
+def kind(name: str, value, expected: type) -> None:
+    """TypeError unless `value` is of this class."""
+    if not isinstance(value, expected):
+        raise TypeError(f"{name} is a {type(value).__name__}, expected a {expected.__name__}")
+
+
 def present(**given) -> dict:
     """What is not None: the optional arguments that were given."""
     return {name: value for name, value in given.items() if value is not None}

@@ -74,7 +74,7 @@ def config_from_json(config_class, given: dict, where: str = "config.json"):
         ours = {f.name: given[f.name] for f in fields(config_class) if f.name in given}
         needed = [f.name for f in fields(config_class) if f.default is MISSING]
         _demand(where, given, needed)
-        return config_class(**ours)
+        return _made(config_class, ours, where)
     _demand(where, given, [RELEASED[field] for field in NEEDED])
     if given.get("bias"):
         raise ValueError(f"{where} says bias: true; the released models, and this one, have none")
@@ -89,9 +89,15 @@ def config_from_json(config_class, given: dict, where: str = "config.json"):
                 f"{given['decoder_layers']} layers"
             )
         ours["lrpe_layers"] = tuple(i for i, flag in enumerate(flags) if flag)
-    ours["scale_embedding"] = not given.get("no_scale_embedding", False)
+    unscaled = given.get("no_scale_embedding", False)
+    if not isinstance(unscaled, bool):
+        raise ValueError(f"{where}: no_scale_embedding is {unscaled!r}, expected true or false")
+    return _made(TransNormerConfig, ours | {"scale_embedding": not unscaled}, where)
+
+
+def _made(config_class, fields: dict, where: str):
     try:
-        return TransNormerConfig(**ours)
+        return config_class(**fields)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
 
@@ -263,7 +269,7 @@ def _first(names) -> str:
 
 
 def _demand(where: str, given: dict, needed: list[str]) -> None:
-    absent = [name for name in needed if name not in given]
+    absent = [name for name in needed if given.get(name) is None]
     if absent:
         raise ValueError(
             f"{where} lacks {', '.join(absent)}; expected it to give the model's sizes"

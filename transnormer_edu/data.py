@@ -95,6 +95,8 @@ def load_corpus(source: str | Path = "english") -> Corpus:
     if source == "source":
         texts = standard_library(lambda source: source)
         return _split_by_module("source", map(Document._make, texts))
+    if not isinstance(source, str | Path) or source == "":
+        raise ValueError(f"data is {source!r}, expected english, source, or a file or folder.")
     path = Path(source).expanduser().absolute()
     return replace(_read_user_text(path), source=str(path))
 

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from jaxtyping import Int64
 from torch import Tensor, nn
 
+from transnormer_edu import check
 from transnormer_edu.model import IGNORED_LABEL
 from transnormer_edu.tokenizer import Tokenizer
 
@@ -86,6 +87,7 @@ def evaluate(
     Errors: ValueError for an empty text, a context below 2, a stride outside 1..context, or a
     tokenizer with more ids than the model knows.
     """
+    check.whole("context", context)
     stride = max(1, context // 2) if stride is None else stride
     _check(text, context, stride, batch_size, max_windows)
     check_fit(model, tokenizer)
@@ -153,15 +155,17 @@ def _check(text, context, stride, batch_size, max_windows):
         raise ValueError("The text to evaluate is empty: give at least one character.")
     if context < 2:
         raise ValueError(f"context is {context}, expected at least 2 tokens.")
-    if not 1 <= stride <= context:
-        raise ValueError(f"stride is {stride}, expected 1 to the context, {context}.")
+    if not check.is_whole(stride, least=1, below=context + 1):
+        raise ValueError(f"stride is {stride!r}, expected 1 to the context, {context}.")
     for name, value in (("batch_size", batch_size), ("max_windows", max_windows)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name} is {value}, expected at least 1 window.")
+        if value is not None:
+            check.whole(name, value)
 
 
 def check_fit(model: nn.Module, tokenizer: Tokenizer) -> None:
     """ValueError where the tokenizer has ids that the model does not know."""
+    check.kind("model", model, nn.Module)
+    check.kind("tokenizer", tokenizer, Tokenizer)
     known = model.config.vocab_size
     if tokenizer.vocab_size > known:
         raise ValueError(

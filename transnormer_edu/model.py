@@ -40,11 +40,7 @@ class LanguageModel(nn.Module):
 
     def __init__(self, config, block: type[nn.Module]):
         super().__init__()
-        if not isinstance(config, self.config_class):
-            raise TypeError(
-                f"{type(self).__name__} was given a {type(config).__name__}; expected a "
-                f"{self.config_class.__name__}"
-            )
+        check.kind("config", config, self.config_class)
         self.config = config
         self.model = nn.ModuleDict(
             {

@@ -98,7 +98,7 @@ class TrainSettings:
             return torch.device(found or "cpu")
         try:
             device = torch.device(self.device)
-        except RuntimeError:
+        except (RuntimeError, TypeError):
             device = None
         usable = ["cpu", *([found.type] if found else [])]
         if device is None or device.type not in usable:

@@ -23,6 +23,7 @@ from tokenizers import Tokenizer as Pipeline
 from tokenizers import decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
+from transnormer_edu import check
 from transnormer_edu.atomic import write_text
 
 SPECIAL = ["<pad>", "<s>", "</s>"]
@@ -57,10 +58,12 @@ class Tokenizer:
         `vocab_size` is then smaller. Errors: ValueError for a vocab_size below 259.
         """
         first = SPECIAL + byte_pieces()
-        if vocab_size < len(first):
+        if isinstance(texts, str) or not isinstance(texts, Iterable):
+            raise TypeError(f"texts is a {type(texts).__name__}, expected several texts: [text]")
+        if not check.is_whole(vocab_size, least=len(first)):
             raise ValueError(
-                f"vocab_size is {vocab_size}, expected at least {len(first)} (3 special tokens and "
-                f"256 bytes): raise it, or take the byte tokenizer, Tokenizer.of_bytes()."
+                f"vocab_size is {vocab_size!r}, expected at least {len(first)} (3 special tokens "
+                f"and 256 bytes): raise it, or take the byte tokenizer, Tokenizer.of_bytes()."
             )
         learner = cls.of_bytes()._pipeline
         trainer = trainers.BpeTrainer(
@@ -82,7 +85,18 @@ class Tokenizer:
         return self._pipeline.get_vocab_size()
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of `text`, with no start or end added. An empty text has none."""
+        """Token ids of `text`, with no start or end added. An empty text has none.
+
+        Errors: TypeError for what is no text; ValueError for half of a surrogate pair in it.
+        """
+        check.kind("text", text, str)
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"letter {error.start} of the text is no Unicode, but a byte or half a letter; "
+                "expected text: was it read in another encoding than it was written in?"
+            ) from None
         return self._pipeline.encode(text).ids
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -91,11 +105,12 @@ class Tokenizer:
         `decode(encode(text)) == text` for every text. Ids that end in the middle of a character
         (a model may write such) show as �. Errors: ValueError for an id outside the vocabulary.
         """
-        ids = [int(i) for i in ids]
-        wrong = [i for i in ids if not 0 <= i < self.vocab_size]
+        check.kind("ids", ids, Iterable)
+        ids = ids.tolist() if isinstance(ids, Tensor) else list(ids)
+        wrong = [i for i in ids if not check.is_whole(i, below=self.vocab_size)]
         if wrong:
             raise ValueError(
-                f"decode got the id {wrong[0]}, expected 0 to {self.vocab_size - 1}: "
+                f"decode got the id {wrong[0]!r}, expected 0 to {self.vocab_size - 1}: "
                 f"does this tokenizer belong to the model that wrote it?"
             )
         return self._pipeline.decode(ids, skip_special_tokens=True)

@@ -30,6 +30,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from transnormer_edu import check
 from transnormer_edu.atomic import whole_turn
 from transnormer_edu.batches import Batches
 from transnormer_edu.checkpoint import config_from_json
@@ -100,6 +101,8 @@ class Trainer:
         folder: str | Path | RunFolder | None = None,
     ):
         check_fit(model, tokenizer)
+        check.kind("corpus", corpus, Corpus)
+        check.kind("settings", settings, TrainSettings)
         self.tokenizer, self.corpus, self.settings = tokenizer, corpus, settings
         self.device = settings.torch_device()
         self.model = model.to(self.device).train()
