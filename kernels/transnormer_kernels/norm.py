@@ -20,12 +20,14 @@ EPS = 1e-6
 
 
 @triton.jit
-def rows_of(x, strides, rows, inner, WIDTH: tl.constexpr, TILE: tl.constexpr, ROWS: tl.constexpr):
-    """Pointers and mask of this program's ROWS rows; they are numbered through (outer, inner)."""
-    row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS))[:, None]
+def rows_of(x, strides, inner, WIDTH: tl.constexpr, TILE: tl.constexpr, ROWS: tl.constexpr):
+    """Pointers and mask of this program's rows: ROWS of the `inner` rows of one outer index."""
+    blocks = tl.cdiv(inner, ROWS)
+    outer = (tl.program_id(0) // blocks).to(tl.int64)
+    row = (tl.program_id(0) % blocks) * ROWS + tl.arange(0, ROWS)[:, None]
     c = tl.arange(0, TILE)[None, :]
-    x += (row // inner).to(tl.int64) * strides[0] + (row % inner).to(tl.int64) * strides[1]
-    return x + c * strides[2], (row < rows) & (c < WIDTH)
+    x += outer * strides[0] + row.to(tl.int64) * strides[1]
+    return x + c * strides[2], (row < inner) & (c < WIDTH)
 
 
 @triton.jit
@@ -36,40 +38,40 @@ def keep(at, tile, inside):
 
 @triton.jit
 def forward_kernel(
-    x, u, y, x_strides, u_strides, y_strides, rows, inner, eps,
+    x, u, y, x_strides, u_strides, y_strides, inner, eps,
     WIDTH: tl.constexpr, TILE: tl.constexpr, ROWS: tl.constexpr, GATED: tl.constexpr,
 ):  # fmt: skip
     """ROWS rows: y = ρ x, or u ⊙ ρ x."""
-    at, inside = rows_of(x, x_strides, rows, inner, WIDTH, TILE, ROWS)
+    at, inside = rows_of(x, x_strides, inner, WIDTH, TILE, ROWS)
     x_tile = tl.load(at, inside, other=0.0).to(tl.float32)
     rho = tl.rsqrt(tl.sum(x_tile * x_tile, axis=1) / WIDTH + eps)
     y_tile = x_tile * rho[:, None]
     if GATED:
-        at, inside = rows_of(u, u_strides, rows, inner, WIDTH, TILE, ROWS)
+        at, inside = rows_of(u, u_strides, inner, WIDTH, TILE, ROWS)
         y_tile *= tl.load(at, inside, other=0.0).to(tl.float32)
-    at, inside = rows_of(y, y_strides, rows, inner, WIDTH, TILE, ROWS)
+    at, inside = rows_of(y, y_strides, inner, WIDTH, TILE, ROWS)
     keep(at, y_tile, inside)
 
 
 @triton.jit
 def backward_kernel(
-    x, u, dy, dx, du, x_strides, u_strides, dy_strides, dx_strides, du_strides, rows, inner, eps,
+    x, u, dy, dx, du, x_strides, u_strides, dy_strides, dx_strides, du_strides, inner, eps,
     WIDTH: tl.constexpr, TILE: tl.constexpr, ROWS: tl.constexpr, GATED: tl.constexpr,
 ):  # fmt: skip
     """ROWS rows: dx, and with the gate du."""
-    at, inside = rows_of(x, x_strides, rows, inner, WIDTH, TILE, ROWS)
+    at, inside = rows_of(x, x_strides, inner, WIDTH, TILE, ROWS)
     x_tile = tl.load(at, inside, other=0.0).to(tl.float32)
-    at, inside = rows_of(dy, dy_strides, rows, inner, WIDTH, TILE, ROWS)
+    at, inside = rows_of(dy, dy_strides, inner, WIDTH, TILE, ROWS)
     dy_tile = tl.load(at, inside, other=0.0).to(tl.float32)
     rho = tl.rsqrt(tl.sum(x_tile * x_tile, axis=1) / WIDTH + eps)[:, None]
     x_tile *= rho  # x̂
     if GATED:
-        at, inside = rows_of(du, du_strides, rows, inner, WIDTH, TILE, ROWS)
+        at, inside = rows_of(du, du_strides, inner, WIDTH, TILE, ROWS)
         keep(at, dy_tile * x_tile, inside)
-        at, inside = rows_of(u, u_strides, rows, inner, WIDTH, TILE, ROWS)
+        at, inside = rows_of(u, u_strides, inner, WIDTH, TILE, ROWS)
         dy_tile *= tl.load(at, inside, other=0.0).to(tl.float32)
     mean = tl.sum(x_tile * dy_tile, axis=1) / WIDTH
-    at, inside = rows_of(dx, dx_strides, rows, inner, WIDTH, TILE, ROWS)
+    at, inside = rows_of(dx, dx_strides, inner, WIDTH, TILE, ROWS)
     keep(at, rho * (dy_tile - x_tile * mean[:, None]), inside)
 
 
@@ -93,8 +95,8 @@ def launch(kernel, tensors, width, eps, gated):
     tile = triton.next_power_of_2(width)
     tiles = norm_tiles(tile)
     strides = [(0, 0, 0) if x is None else x.stride() for x in views]
-    kernel[(triton.cdiv(outer * inner, tiles.chunk),)](
-        *views, *strides, outer * inner, inner, eps,
+    kernel[(outer * triton.cdiv(inner, tiles.chunk),)](
+        *views, *strides, inner, eps,
         WIDTH=width, TILE=tile, ROWS=tiles.chunk, GATED=gated, num_warps=tiles.warps,
     )  # fmt: skip
 

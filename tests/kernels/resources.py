@@ -44,7 +44,7 @@ def source(kernel, dtype, constants, described=(), dims=4):
             attrs.update({(index, i): DIVISIBLE for i in range(count - 1)} if count > 2 else {})
         elif name in described:
             signature[name] = f"tensordesc<{dtype}[1, 1, {constants['CHUNK']}, {described[name]}]>"
-        elif name in ("heads", "n", "segment_rows", "segments", "rows", "inner"):
+        elif name in ("heads", "n", "segment_rows", "segments", "inner"):
             signature[name], attrs[(index,)] = "i32", DIVISIBLE
         elif name == "eps":
             signature[name] = "fp32"
