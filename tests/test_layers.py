@@ -56,7 +56,7 @@ def test_gla_is_the_facts(index, hidden):
     with torch.no_grad():
         out, state = layer(inputs(), POSITION)
         expected = gla_token_by_token(layer, inputs(), index, hidden, lrpe=index == 0)
-    assert state is None and hasattr(layer, "lrpe") == (index == 0)
+    assert state is None and (layer.lrpe is not None) == (index == 0)
     torch.testing.assert_close(out, expected)
 
 
