@@ -177,7 +177,8 @@ def test_what_is_no_model_or_mask_is_named():
 def test_one_stop_token_needs_no_list():
     model, prompt = linear(), tokens(1, 5)
     first = int(generate(model, prompt, 1, stop_tokens=())[0, 0])
-    assert generate(model, prompt, 12, stop_tokens=first).tolist() == [[first]]
+    for stop in (first, torch.tensor(first), torch.tensor([first]), [torch.tensor(first)]):
+        assert generate(model, prompt, 12, stop_tokens=stop).tolist() == [[first]]
 
 
 def test_a_long_prompt_costs_no_logits_for_each_of_its_tokens():

@@ -106,6 +106,8 @@ def test_what_is_no_text_and_no_ids_is_named():
         tokenizer.encode(b"text")
     with pytest.raises(ValueError, match="letter 3 of the text is no Unicode"):
         tokenizer.encode("été\udcff")
+    row = torch.tensor(tokenizer.encode("été"))
+    assert tokenizer.decode(row) == tokenizer.decode(list(row)) == "été"
     with pytest.raises(TypeError, match="ids is a int, expected a Iterable"):
         tokenizer.decode(5)
     for ids in ("ab", [1.5], torch.tensor([[3, 4]])):

@@ -31,6 +31,11 @@ def whole(name: str, value, least: int = 1) -> int:
     return int(value)
 
 
+def plain(values: Iterable) -> list:
+    """The values, tensors among them as Python's numbers."""
+    return [value.tolist() if isinstance(value, torch.Tensor) else value for value in values]
+
+
 def is_number(value) -> bool:
     """Whether value is a number; True and False are none, infinity and NaN are."""
     return isinstance(value, Real) and not isinstance(value, bool)

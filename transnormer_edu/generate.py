@@ -140,8 +140,8 @@ def _as_rows(ids) -> list[Tensor]:
 def _stop_ids(stop_tokens, config) -> list[int]:
     if stop_tokens is None:
         return [config.eos_token_id]
-    given = stop_tokens.tolist() if isinstance(stop_tokens, Tensor) else stop_tokens
-    given = list(given) if isinstance(given, Iterable) else [given]
+    is_one = not isinstance(stop_tokens, Iterable) or getattr(stop_tokens, "ndim", 1) == 0
+    given = check.plain([stop_tokens] if is_one else stop_tokens)
     for token in given:
         if not check.is_whole(token, below=config.vocab_size):
             raise ValueError(

@@ -106,7 +106,7 @@ class Tokenizer:
         (a model may write such) show as �. Errors: ValueError for an id outside the vocabulary.
         """
         check.kind("ids", ids, Iterable)
-        ids = ids.tolist() if isinstance(ids, Tensor) else list(ids)
+        ids = check.plain(ids)
         wrong = [i for i in ids if not check.is_whole(i, below=self.vocab_size)]
         if wrong:
             raise ValueError(
