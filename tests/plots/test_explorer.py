@@ -49,6 +49,32 @@ def test_it_shows_the_map_that_is_chosen(explorer, models, tokenizer):
     assert all(picture.startswith(b"\x89PNG") for picture in pictures)
 
 
+def test_map_curve_and_names_are_in_the_picture():
+    figure, weights = MapFigure(), torch.ones(3, 3).tril()
+    figure.draw(weights, ["a", "b", "c"])
+    pictures = [figure.png()]
+    assert figure.png() == pictures[0]
+    figure.line.set_ydata(figure.line.get_ydata() / 2)
+    pictures.append(figure.png())
+    figure.image.set_data(torch.eye(3).numpy())
+    pictures.append(figure.png())
+    figure.draw(weights, ["a", "b", "d"])
+    pictures.append(figure.png())
+    assert len(set(pictures)) == 4
+
+
+def test_it_is_a_figure_that_can_be_read():
+    figure = MapFigure()
+    figure.draw(torch.ones(3, 3).tril(), ["a", "b", "c"])
+    labels = [(axes.get_xlabel(), axes.get_ylabel()) for axes in figure.figure.axes]
+    assert labels == [
+        ("is looked at (token s)", "reads (token t)"),
+        ("nearest tokens (%)", "mass in them (%)"),
+    ]
+    texts = figure.figure.findobj(lambda artist: hasattr(artist, "get_fontsize"))
+    assert min(text.get_fontsize() for text in texts if text.get_text()) >= 9
+
+
 def test_a_minus_sign_is_told(explorer):
     explorer.method.value = "softmax"
     assert "minus" not in explorer.words.value
