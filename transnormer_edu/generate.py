@@ -36,7 +36,7 @@ def stream(
     temperature: float = 0.0,
     top_k: int | None = None,
     top_p: float | None = None,
-    stop_tokens: int | Sequence[int] | None = None,
+    stop_tokens: int | Tensor | Sequence[int | Tensor] | None = None,
     attention_mask: Tensor | None = None,
     seed: int | None = None,
 ) -> Iterator[Int[Tensor, "b"]]:
