@@ -14,65 +14,58 @@ import triton
 import triton.language as tl
 
 from .checks import check_launch, require
-from .plan import norm_tiles
+from .plan import norm_warps
 
 EPS = 1e-6
 
 
 @triton.jit
-def rows_of(x, strides, inner, WIDTH: tl.constexpr, TILE: tl.constexpr, ROWS: tl.constexpr):
-    """Pointers and mask of this program's rows: ROWS of the `inner` rows of one outer index."""
-    blocks = tl.cdiv(inner, ROWS)
-    outer = (tl.program_id(0) // blocks).to(tl.int64)
-    row = (tl.program_id(0) % blocks) * ROWS + tl.arange(0, ROWS)[:, None]
-    c = tl.arange(0, TILE)[None, :]
-    x += outer * strides[0] + row.to(tl.int64) * strides[1]
-    return x + c * strides[2], (row < inner) & (c < WIDTH)
-
-
-@triton.jit
-def keep(at, tile, inside):
-    """Stores what is read next, and so should be the last to leave the L2 cache."""
-    tl.store(at, tile.to(at.dtype.element_ty), inside, eviction_policy="evict_last")
+def row_of(x, strides, row, inner, WIDTH: tl.constexpr, TILE: tl.constexpr):
+    """Pointers and mask of one row; rows are numbered through (outer, inner)."""
+    c = tl.arange(0, TILE)
+    x += (row // inner).to(tl.int64) * strides[0] + (row % inner).to(tl.int64) * strides[1]
+    return x + c * strides[2], c < WIDTH
 
 
 @triton.jit
 def forward_kernel(
     x, u, y, x_strides, u_strides, y_strides, inner, eps,
-    WIDTH: tl.constexpr, TILE: tl.constexpr, ROWS: tl.constexpr, GATED: tl.constexpr,
+    WIDTH: tl.constexpr, TILE: tl.constexpr, GATED: tl.constexpr,
 ):  # fmt: skip
-    """ROWS rows: y = ρ x, or u ⊙ ρ x."""
-    at, inside = rows_of(x, x_strides, inner, WIDTH, TILE, ROWS)
-    x_tile = tl.load(at, inside, other=0.0).to(tl.float32)
-    rho = tl.rsqrt(tl.sum(x_tile * x_tile, axis=1) / WIDTH + eps)
-    y_tile = x_tile * rho[:, None]
+    """One row: y = ρ x, or u ⊙ ρ x."""
+    row = tl.program_id(0)
+    at, inside = row_of(x, x_strides, row, inner, WIDTH, TILE)
+    x_row = tl.load(at, inside, other=0.0).to(tl.float32)
+    rho = tl.rsqrt(tl.sum(x_row * x_row) / WIDTH + eps)
+    y_row = x_row * rho
     if GATED:
-        at, inside = rows_of(u, u_strides, inner, WIDTH, TILE, ROWS)
-        y_tile *= tl.load(at, inside, other=0.0).to(tl.float32)
-    at, inside = rows_of(y, y_strides, inner, WIDTH, TILE, ROWS)
-    keep(at, y_tile, inside)
+        at, inside = row_of(u, u_strides, row, inner, WIDTH, TILE)
+        y_row *= tl.load(at, inside, other=0.0).to(tl.float32)
+    at, inside = row_of(y, y_strides, row, inner, WIDTH, TILE)
+    tl.store(at, y_row.to(y.dtype.element_ty), inside)
 
 
 @triton.jit
 def backward_kernel(
     x, u, dy, dx, du, x_strides, u_strides, dy_strides, dx_strides, du_strides, inner, eps,
-    WIDTH: tl.constexpr, TILE: tl.constexpr, ROWS: tl.constexpr, GATED: tl.constexpr,
+    WIDTH: tl.constexpr, TILE: tl.constexpr, GATED: tl.constexpr,
 ):  # fmt: skip
-    """ROWS rows: dx, and with the gate du."""
-    at, inside = rows_of(x, x_strides, inner, WIDTH, TILE, ROWS)
-    x_tile = tl.load(at, inside, other=0.0).to(tl.float32)
-    at, inside = rows_of(dy, dy_strides, inner, WIDTH, TILE, ROWS)
-    dy_tile = tl.load(at, inside, other=0.0).to(tl.float32)
-    rho = tl.rsqrt(tl.sum(x_tile * x_tile, axis=1) / WIDTH + eps)[:, None]
-    x_tile *= rho  # x̂
+    """One row: dx, and with the gate du."""
+    row = tl.program_id(0)
+    at, inside = row_of(x, x_strides, row, inner, WIDTH, TILE)
+    x_row = tl.load(at, inside, other=0.0).to(tl.float32)
+    at, inside = row_of(dy, dy_strides, row, inner, WIDTH, TILE)
+    dy_row = tl.load(at, inside, other=0.0).to(tl.float32)
+    rho = tl.rsqrt(tl.sum(x_row * x_row) / WIDTH + eps)
+    x_row *= rho  # x̂
     if GATED:
-        at, inside = rows_of(du, du_strides, inner, WIDTH, TILE, ROWS)
-        keep(at, dy_tile * x_tile, inside)
-        at, inside = rows_of(u, u_strides, inner, WIDTH, TILE, ROWS)
-        dy_tile *= tl.load(at, inside, other=0.0).to(tl.float32)
-    mean = tl.sum(x_tile * dy_tile, axis=1) / WIDTH
-    at, inside = rows_of(dx, dx_strides, inner, WIDTH, TILE, ROWS)
-    keep(at, rho * (dy_tile - x_tile * mean[:, None]), inside)
+        at, inside = row_of(du, du_strides, row, inner, WIDTH, TILE)
+        tl.store(at, (dy_row * x_row).to(du.dtype.element_ty), inside)
+        at, inside = row_of(u, u_strides, row, inner, WIDTH, TILE)
+        dy_row *= tl.load(at, inside, other=0.0).to(tl.float32)
+    dx_row = rho * (dy_row - x_row * (tl.sum(x_row * dy_row) / WIDTH))
+    at, inside = row_of(dx, dx_strides, row, inner, WIDTH, TILE)
+    tl.store(at, dx_row.to(dx.dtype.element_ty), inside)
 
 
 def as_rows(x):
@@ -93,11 +86,10 @@ def launch(kernel, tensors, width, eps, gated):
     views = [None if x is None else as_rows(x) for x in tensors]
     outer, inner, _ = views[0].shape
     tile = triton.next_power_of_2(width)
-    tiles = norm_tiles(tile)
     strides = [(0, 0, 0) if x is None else x.stride() for x in views]
-    kernel[(outer * triton.cdiv(inner, tiles.chunk),)](
+    kernel[(outer * inner,)](
         *views, *strides, inner, eps,
-        WIDTH=width, TILE=tile, ROWS=tiles.chunk, GATED=gated, num_warps=tiles.warps,
+        WIDTH=width, TILE=tile, GATED=gated, num_warps=norm_warps(tile),
     )  # fmt: skip
 
 

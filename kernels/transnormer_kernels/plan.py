@@ -69,9 +69,9 @@ def v1_tiles(dtype, dk, dv):
     return Tiles(64, min(dv, 64), 4, 2) if dk <= 128 else Tiles(32, min(dv, 64), 4, 2)
 
 
-def norm_tiles(width):
-    """Rows are held in registers: about 4096 numbers by 4 warps, so short rows go together."""
-    return Tiles(max(1, min(64, 4096 // width)), width, min(16, max(4, width // 512)), 1)
+def norm_warps(width):
+    """A row is held in registers: 16 numbers per thread."""
+    return min(16, max(1, width // 512))
 
 
 @functools.cache

@@ -107,8 +107,8 @@ def others(arch, dtype, dk, dv):
 
 def norms(dtype, width):
     tile = triton.next_power_of_2(width)
-    tiles = plan.norm_tiles(tile)
-    constants = {"WIDTH": width, "TILE": tile, "ROWS": tiles.chunk, "GATED": True}
+    tiles = plan.Tiles(1, tile, plan.norm_warps(tile), 1)
+    constants = {"WIDTH": width, "TILE": tile, "GATED": True}
     for kernel in (norm.forward_kernel, norm.backward_kernel):
         yield kernel.__name__, source(kernel, TYPES[dtype], constants, dims=3), tiles
 
@@ -133,7 +133,7 @@ def configurations(arch, every):
         if every or (dk, dv) in few[-4::3]:
             for found in others(arch, dtype, dk, dv):
                 yield {"dtype": TYPES[dtype], "dk": dk, "dv": dv}, *found
-    for width in (64, 1000, 1024, 4096, 8192, 16384) if every else (1024, 16384):
+    for width in (1000, 1024, 4096, 8192, 16384) if every else (4096, 16384):
         for found in norms(torch.bfloat16, width):
             yield {"width": width}, *found
     for segments in (2, 16, 256):
