@@ -79,7 +79,10 @@ def test_rounded_positions_say_how_wrong_they_are():
 def test_loss_over_context_speaks_of_what_lies_beyond_training():
     losses = {"a": [5.0, 4.0, 4.01], "b": [5.0, 4.0, 4.2], "c": [6.0, 4.0, 3.0]}
     figure, sentence = assert_readable(loss_over_context([64, 256, 1024], losses, 256))
-    assert sentence == "From 256 to 1024 tokens: a stays within 0.02; b rises; c falls."
+    assert (
+        sentence
+        == "Change of the loss from 256 to 1024 tokens, in nats: a +0.01; b +0.20; c -1.00."
+    )
     assert list(figure.axes[0].lines[1].get_ydata()) == [5.0, 4.0, 4.2]
     with pytest.raises(ValueError, match="a has 1"):
         loss_over_context([64, 256], {"a": [1.0]}, 256)

@@ -166,7 +166,7 @@ def loss_over_context(
     for (name, values), line in zip(losses.items(), LINES, strict=False):
         need_equal_lengths(contexts=contexts, **{name: values})
         axes.semilogx(contexts, values, base=2, label=name, **line)
-        said.append(f"{name} {_grows(values[-1] - values[list(contexts).index(trained)])}")
+        said.append(f"{name} {values[-1] - values[list(contexts).index(trained)]:+.2f}")
     axes.axvline(trained, color=INK, linestyle=":")
     axes.text(
         trained, 1.02, "length in training", transform=axes.get_xaxis_transform(), ha="center"
@@ -174,10 +174,10 @@ def loss_over_context(
     axes.set_xticks(contexts, [str(n) for n in contexts])
     axes.minorticks_off()
     axes.set(xlabel="past that is read (tokens)", ylabel="loss (nats per token)")
-    low, high = axes.get_ylim()
-    axes.set_ylim(low - 0.01, max(high, low + 0.1))  # a thousandth of a nat is no cliff
-    axes.legend(loc="upper right")
-    return figure, f"From {trained} to {contexts[-1]} tokens: {'; '.join(said)}."
+    axes.legend(loc="upper left")
+    return figure, (
+        f"Change of the loss from {trained} to {contexts[-1]} tokens, in nats: {'; '.join(said)}."
+    )
 
 
 def _score(q: float, k: float, theta: float, t: int, s: int) -> float:
@@ -210,8 +210,3 @@ def _arrow(axes: Axes, color: str, style: str, name: str) -> Line2D:
 
 def _turn(arrow: Line2D, length: float, angle: float) -> None:
     arrow.set_data([0, length * math.cos(angle)], [0, length * math.sin(angle)])
-
-
-def _grows(change: float) -> str:
-    """In words, so that the last digit of a measured loss is nobody's claim."""
-    return "stays within 0.02" if abs(change) < 0.02 else "falls" if change < 0 else "rises"
