@@ -63,6 +63,12 @@ def test_map_curve_and_names_are_in_the_picture():
     assert len(set(pictures)) == 4
 
 
+def test_dollars_are_no_equation():
+    figure = MapFigure()
+    figure.draw(torch.ones(2, 2).tril(), ["$\\no$", "$$"])
+    assert figure.png()
+
+
 def test_it_is_a_figure_that_can_be_read():
     figure = MapFigure()
     figure.draw(torch.ones(3, 3).tril(), ["a", "b", "c"])

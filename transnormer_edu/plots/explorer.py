@@ -65,8 +65,8 @@ class MapFigure:
         else:
             places = range(1, n + 1, -(-n // 8))
             names = [str(place) for place in places]
-        axes.set_xticks(places, names, fontsize=9, rotation=90)
-        axes.set_yticks(places, names, fontsize=9)
+        axes.set_xticks(places, names, fontsize=9, rotation=90, parse_math=False)
+        axes.set_yticks(places, names, fontsize=9, parse_math=False)  # a token may be $$
         self.tokens, self.background = list(tokens), None
 
     @drawing
@@ -98,40 +98,40 @@ class Explorer(widgets.VBox):
         models: Mapping[str, LanguageModel],
         tokenizer: Tokenizer,
         text: str,
-        folder: Path,
+        folder: str | Path,
     ):
         sizes = {(model.config.layers, model.config.heads) for model in models.values()}
         if len(sizes) != 1:
             raise ValueError(f"got models of (layers, heads) {sizes}; expected the same for all")
-        layers, heads = sizes.pop()
         self.models, self.tokenizer, self.folder = dict(models), tokenizer, Path(folder)
         self.map_figure, self.maps = MapFigure(), {}
-        self.text = widgets.Text(
-            text,
-            description="text",
-            continuous_update=False,
-            layout={"width": "46rem"},
-            style={"description_width": LABEL},
-        )
-        self.method = _choice("method", list(models), "9rem")
-        self.layer = _choice("layer", range(layers), "2.5rem")
-        self.head = _choice("head", range(1, heads + 1), "2.5rem")
-        self.button = widgets.Button(description="Save as CSV", icon="download")
         self.picture = widgets.Image(format="png", layout={"width": "750px", "max_width": "100%"})
         self.words, self.saved = widgets.Label(), widgets.Label()
+        self.button = widgets.Button(description="Save as CSV", icon="download")
+        self.button.on_click(lambda button: self.save())
+        choices = self._choices(text, *sizes.pop())
+        keep = widgets.HBox([self.button, self.saved])
+        self.redraw()
+        super().__init__([*choices, self.picture, self.words, keep])
+
+    def _choices(self, text: str, layers: int, heads: int) -> list[widgets.Widget]:
+        layout, style = {"width": "46rem"}, {"description_width": LABEL}
+        self.text = widgets.Text(
+            text, description="text", continuous_update=False, layout=layout, style=style
+        )
+        self.method = _choice("method", list(self.models), "9rem")
+        self.layer = _choice("layer", range(layers), "2.5rem")
+        self.head = _choice("head", range(1, heads + 1), "2.5rem")
+        self.head.layout.margin = "0 0 0 2rem"
         for handle in (self.text, self.method, self.layer, self.head):
             handle.observe(lambda change: self.redraw(), names="value")
-        self.button.on_click(lambda button: self.save())
-        self.redraw()
-        choices = (self.text, self.method, widgets.HBox([self.layer, self.head]))
-        keep = widgets.HBox([self.button, self.saved])
-        super().__init__([*choices, self.picture, self.words, keep])
+        return [self.text, self.method, widgets.HBox([self.layer, self.head])]
 
     def _repr_mimebundle_(self, **kwargs):
         return super()._repr_mimebundle_(**kwargs) | {"text/plain": AWAY}
 
     def redraw(self) -> None:
-        """Show what is chosen; a model reads a text once."""
+        """Show what is chosen; the models read a text once."""
         weights, tokens = self.chosen()
         self.words.value, self.saved.value = self.map_figure.draw(weights, tokens), ""
         self.picture.value = self.map_figure.png()
@@ -139,11 +139,15 @@ class Explorer(widgets.VBox):
     def chosen(self) -> tuple[Float[Tensor, "n n"], list[str]]:
         """The map that is chosen, and its tokens."""
         ids = [self.tokenizer.bos_id, *self.tokenizer.encode(self.text.value)][:MOST]
-        key = (self.method.value, self.text.value)
-        if key not in self.maps:
-            self.maps[key] = attention_maps(self.models[self.method.value], torch.tensor([ids]))
+        if self.text.value not in self.maps:
+            self.maps = {self.text.value: self._read(torch.tensor([ids]))}
         tokens = [self.tokenizer.decode([i]) or "<s>" for i in ids]
-        return self.maps[key][self.layer.value][0, self.head.value - 1], tokens
+        layers = self.maps[self.text.value][self.method.value]
+        return layers[self.layer.value][0, self.head.value - 1], tokens
+
+    def _read(self, ids: Tensor) -> dict[str, list[Tensor]]:
+        """The maps of all models, so that changing the model costs no more than changing a head."""
+        return {name: attention_maps(model, ids) for name, model in self.models.items()}
 
     def save(self) -> None:
         """Write the chosen map and its local mass as CSV, and say where."""
