@@ -5,7 +5,7 @@ import time
 import torch
 
 from transnormer_edu.attention import linear_attention, softmax_attention
-from transnormer_edu.cost import kept_bytes, multiplications, seconds
+from transnormer_edu.cost import kept_bytes, moved_bytes, multiplications, seconds
 
 A, B, C = 3, 5, 7
 
@@ -14,6 +14,20 @@ def test_multiplications_of_a_product():
     x, y = torch.ones(A, B), torch.ones(B, C)
     assert multiplications(torch.matmul, x, y) == A * B * C
     assert multiplications(lambda x, y: (x @ y) @ y.T + x, x, y) == A * B * C + A * C * B
+
+
+def test_each_operator_reads_its_inputs_and_writes_its_result():
+    x, y = torch.ones(A, B), torch.ones(B, C, dtype=torch.float32)
+    product = A * B + B * C + A * C
+    assert moved_bytes(torch.matmul, x, y) == 4 * product
+    assert moved_bytes(lambda x, y: (x @ y).relu(), x, y) == 4 * (product + 2 * A * C)
+    assert moved_bytes(lambda x, y: (x @ y).relu_(), x, y) == 4 * (product + 2 * A * C)
+
+
+def test_views_move_nothing():
+    x, y = torch.ones(2, A, B), torch.ones(2, B, C)
+    assert moved_bytes(lambda x: x.mT[1:].flatten(), torch.ones(1, A, 1)) == 0
+    assert moved_bytes(torch.matmul, x, y) == 4 * 2 * (A * B + B * C + A * C)
 
 
 def test_bytes_of_a_product_are_its_two_factors():

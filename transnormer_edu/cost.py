@@ -1,6 +1,6 @@
-"""What a computation costs: multiplications, bytes kept for its gradient, seconds.
+"""What a computation costs: multiplications, bytes moved, bytes kept for its gradient, seconds.
 
-Each function takes a function and its arguments. The first two are counted, so they are the same
+Each function takes a function and its arguments. The first three are counted, so they are the same
 on every machine; seconds are this machine's own.
 """
 
@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import torch
 from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -18,6 +20,33 @@ def multiplications(function: Callable, *arguments) -> int:
     with counter:
         function(*arguments)
     return counter.get_total_flops() // 2  # PyTorch counts each with its addition, as 2
+
+
+def moved_bytes(function: Callable, *arguments) -> int:
+    """Bytes asked of the memory: every operator reads its inputs and writes its result.
+
+    In PyTorch every operator is a program of its own, which keeps nothing for the next one. A view
+    moves nothing. No gradients.
+    """
+    counter = _Traffic()
+    with torch.no_grad(), counter:
+        function(*arguments)
+    return counter.bytes
+
+
+class _Traffic(TorchDispatchMode):
+    """Sees every operator that runs, and adds up the sizes of the tensors it takes and gives."""
+
+    def __init__(self):
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        result = operator(*args, **(kwargs or {}))
+        if not (operator.is_view or operator is torch.ops.aten._unsafe_view.default):
+            moved = tree_leaves((args, kwargs, result))
+            self.bytes += sum(x.nbytes for x in moved if isinstance(x, torch.Tensor))
+        return result
 
 
 def kept_bytes(function: Callable, *arguments) -> int:
