@@ -63,7 +63,7 @@ def test_windows_of_both_schedules():
 def test_a_state_that_breaks_ends_in_a_cross():
     sizes = {"breaks": [1.0, 20.0, math.inf, math.nan], "stays": [1.0, 1.5, 1.6, 1.6]}
     figure, sentence = assert_readable(state_sizes(sizes, {"fp9": 50.0}))
-    assert sentence == "breaks: no number any more from step 3 on; stays: never above 1.6."
+    assert sentence == "breaks: holds no number from step 3 on; stays: never above 1.6."
     axes = figure.axes[0]
     assert_told_apart_without_colour(axes)
     breaks, cross, stays, limit = axes.lines

@@ -44,7 +44,7 @@ def test_gradients_over_the_size_of_the_scores():
 def test_ranges_of_gradients():
     even, wild = torch.linspace(1, 3, 1001), torch.tensor([-2.0, -2.0, 2.0, 4e6])
     figure, sentence = assert_readable(linear.gradient_ranges({"even": even, "wild": wild}))
-    assert "in medians: even 2, wild about 1,000,000." in sentence  # 3 / 2, 2e6
+    assert "as a multiple of the median: even 2, wild about 1,000,000." in sentence  # 3 / 2, 2e6
     bar, median, top, *_ = figure.axes[0].lines
     assert list(bar.get_xdata()) == pytest.approx([1.02, 2.98])
     assert list(median.get_xdata()) == pytest.approx([2])

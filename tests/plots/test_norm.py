@@ -52,6 +52,7 @@ def test_head_sizes():
     assert sentence.endswith("one 4; each 1.")
     assert [bar.get_height() for bar in figure.axes[0].patches] == [1, 4, 2, 2]
     assert len({bar.get_hatch() for bar in figure.axes[0].patches}) == 2
+    assert figure.axes[0].get_xticks().tolist() == [1, 2]  # heads are counted from 1
     with pytest.raises(ValueError, match="one has 1, each has 2"):
         head_sizes({"one": [1.0], "each": [2.0, 2.0]})
     with pytest.raises(ValueError, match="got 0 norms"):

@@ -56,6 +56,7 @@ def test_ladder_counts_what_turns():
     assert first.get_ydata().tolist() == pytest.approx([1, 0.5, 0.05, 0.001])
     assert learned.get_ydata().tolist() == pytest.approx([2, 1, 0.1, 0.002])
     assert (first.get_marker(), learned.get_marker()) == ("None", "x")
+    assert [text.get_text() for text in figure.axes[0].texts] == ["1", "2", "head"]
 
 
 @pytest.mark.bad_input

@@ -126,7 +126,7 @@ def _run(axes: Axes, name: str, sizes: Sequence[float], look: Mapping) -> str:
     if end is None:
         return f"{name}: never above {max(seen):.2g}"
     axes.plot(end, seen[-1], "X", color=look["color"], markersize=12, markeredgecolor=INK)
-    return f"{name}: no number any more from step {end + 1} on"
+    return f"{name}: holds no number from step {end + 1} on"
 
 
 def _mask_axes(axes: Axes, n: int) -> AxesImage:

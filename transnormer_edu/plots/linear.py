@@ -127,8 +127,8 @@ def gradient_ranges(gradients: Mapping[str, Float[Tensor, "pairs"]]) -> Drawing:
         xlabel="size of a gradient (1)", ylabel="method (name)", ylim=(len(gradients) - 0.5, -0.5)
     )
     return figure, (
-        "Bar: the middle 98 %; stroke: the median; diamond: the largest. The largest is, in "
-        f"medians: {', '.join(said)}."
+        "Bar: the middle 98 %; stroke: the median; diamond: the largest. The largest is, as "
+        f"a multiple of the median: {', '.join(said)}."
     )
 
 
@@ -150,7 +150,7 @@ def output_size(outputs: Mapping[str, Float[Tensor, "n"]]) -> Drawing:
     axes.set(xlabel="token (number)", ylabel="size of the output (rms)")
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     said = ", ".join(f"{name} {size[-1] / size[0]:.2g}" for name, size in sizes.items())
-    return figure, f"The last token's output is, in sizes of the first token's: {said}."
+    return figure, f"Size of the last token's output, as a multiple of the first's: {said}."
 
 
 def _rough(number: float) -> str:

@@ -104,9 +104,9 @@ def head_sizes(sizes: Mapping[str, Sequence[float]]) -> Drawing:
     width = 0.8 / len(sizes)
     colors = (BLUE, ORANGE, GREEN)
     for i, (name, values) in enumerate(sizes.items()):
-        at = [head + (i - (len(sizes) - 1) / 2) * width for head in range(len(values))]
+        at = [head + (i - (len(sizes) - 1) / 2) * width for head in range(1, len(values) + 1)]
         axes.bar(at, values, width, color=colors[i], edgecolor=INK, hatch=HATCHES[i], label=name)
-    axes.set_xticks(range(len(values)))
+    axes.set_xticks(range(1, len(values) + 1))
     axes.set(xlabel="head (number)", ylabel="root mean square (1)")
     axes.legend(loc="upper left")
     said = "; ".join(f"{name} {max(v) / min(v):.2g}" for name, v in sizes.items())

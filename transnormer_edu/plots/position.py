@@ -113,11 +113,10 @@ def ladder(
         axes.semilogy(learned.flatten().abs(), "x", color=ORANGE, label="after training")
     slowest = 2 * math.pi / length
     axes.axhline(slowest, color=INK, linestyle="--", label=f"one turn in {length} tokens")
-    for head in range(heads):
+    above = axes.get_xaxis_transform()
+    for head in range(heads):  # they are counted from 1
         axes.axvline(head * size, color="#888888", linewidth=1, linestyle=":")
-        axes.text(
-            (head + 0.5) * size, 1.02, f"{head}", transform=axes.get_xaxis_transform(), ha="center"
-        )
+        axes.text((head + 0.5) * size, 1.02, f"{head + 1}", transform=above, ha="center")
     axes.text(0, 1.09, "head", transform=axes.transAxes)
     axes.set(xlabel="feature (number, over all heads)", ylabel="angle θ (radians per token)")
     axes.legend(loc="lower left")
