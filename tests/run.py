@@ -32,8 +32,14 @@ PARTS = [
         {},
     ),
 ]
+BROWSER = ["-m", "pip", "install", "-q", "-c", "constraints.txt", "-e", ".[browser]"]
 LONG_PARTS = [
-    ("what takes longer: a wheel in an empty environment, ...", [*PYTEST, "-m", "slow"], {}),
+    ("what the tests in a browser need is installed", BROWSER, {}),
+    (
+        "what takes longer: a wheel in an empty environment, sliders in a browser, ...",
+        [*PYTEST, "-m", "slow"],
+        {},
+    ),
     ("the lessons again, one thread", NBVAL, {"OMP_NUM_THREADS": "1"}),
     ("the lessons again, two threads", NBVAL, {"OMP_NUM_THREADS": "2"}),
     (

@@ -74,6 +74,7 @@ def test_a_slider_moves_the_picture_and_its_words():
     before = picture.value
     handle.value = 0.3
     assert picture.value != before
+    assert picture.value == png_of(figure), "another picture than a page would show"
     assert "0.3" in words.value
     handle.value = 0.1
     assert "0.1" in words.value

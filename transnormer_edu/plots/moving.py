@@ -4,12 +4,15 @@ One figure is kept and its artists are changed, instead of a new figure for ever
 processor cores that takes less than 0.15 s from the slider to the picture.
 """
 
+import io
 from collections.abc import Callable, Sequence
 
 import ipywidgets as widgets
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from transnormer_edu.plots.page import png_of
+from transnormer_edu.plots.style import drawing
 
 AWAY = "A slider stands here when the lesson runs: make lab. The figure above shows it at rest."
 
@@ -56,9 +59,17 @@ def slider(
 
     def redraw(position: float) -> None:
         words.value = move(position)
-        picture.value = png_of(figure)
+        picture.value = png_again(figure)
 
-    redraw(start)
-    figure.set_layout_engine("none")  # the layout of the first drawing stays: half the time
+    words.value, picture.value = move(start), png_of(figure)
+    figure.set_layout_engine("none")  # the layout of this first drawing stays: half the time
     handle.observe(lambda change: redraw(change["new"]), names="value")
     return Slider([handle, picture, words])
+
+
+@drawing
+def png_again(figure: Figure) -> bytes:
+    """The bytes of `png_of` for a figure that is laid out; `savefig` would draw it twice."""
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
+    return buffer.getvalue()

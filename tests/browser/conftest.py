@@ -1,0 +1,140 @@
+"""JupyterLab on a copy of the lessons, and a browser that reads them: as a reader has them.
+
+Both run on two processors, with settings of their own, and without a network.
+"""
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+ALONE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+
+
+@pytest.fixture(scope="module")
+def _two_processors():
+    """What is started from here runs on two processors, where the system can be told so."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:2])
+    yield
+    os.sched_setaffinity(0, before)
+
+
+@pytest.fixture(scope="module")
+def browser(_two_processors):
+    """Chromium without a window, driven by playwright."""
+    api = pytest.importorskip(
+        "playwright.sync_api",
+        reason="drives a browser: pip install -c constraints.txt -e '.[all,browser]'",
+    )
+    program = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        pytest.skip(
+            "found no Chromium or Chrome: install one (Debian: apt install chromium), or put its "
+            "path into the variable CHROMIUM"
+        )
+    with api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, args=[ALONE])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def lab(_two_processors, browser, tmp_path_factory):
+    """A running JupyterLab: `lab.address(name)` is where a lesson opens."""
+    server = Lab(tmp_path_factory.mktemp("lab"))
+    try:
+        server.wait_until_ready()
+        yield server
+    finally:
+        server.stop()
+
+
+class Lab:
+    """JupyterLab on a copy of the lessons; what it writes stays in `folder`."""
+
+    def __init__(self, folder: Path):
+        copy_lessons(folder / "project")
+        self.port, self.token = free_port(), secrets.token_hex()
+        self.log = folder / "server.log"
+        places = ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR")
+        own = {f"JUPYTER_{place}": str(folder / place.lower()) for place in places}
+        own |= {f"JUPYTERLAB_{p}_DIR": str(folder / p) for p in ("SETTINGS", "WORKSPACES")}
+        own |= {"IPYTHONDIR": str(folder / "ipython"), "JUPYTER_PREFER_ENV_PATH": "1"}
+        command = [
+            *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
+            *("--ServerApp.ip=127.0.0.1", f"--port={self.port}", "--ServerApp.port_retries=0"),
+            *(
+                f"--IdentityProvider.token={self.token}",
+                f"--ServerApp.root_dir={folder / 'project'}",
+            ),
+            "--LabApp.expose_app_in_browser=True",  # the test runs cells by JupyterLab's commands
+            "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        ]
+        with self.log.open("w") as log:
+            self.process = psutil.Popen(
+                command, env={**os.environ, **own}, stdout=log, stderr=subprocess.STDOUT
+            )
+
+    def address(self, lesson: str) -> str:
+        return self.url(f"lab/tree/notebooks/{lesson}") + "&reset"
+
+    def url(self, place: str) -> str:
+        return f"http://127.0.0.1:{self.port}/{place}?token={self.token}"
+
+    def wait_until_ready(self, seconds: float = 120) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and self.process.poll() is None:
+            try:
+                urllib.request.urlopen(self.url("api/status"), timeout=5)
+                return
+            except (urllib.error.URLError, TimeoutError):
+                time.sleep(0.2)
+        raise RuntimeError(f"JupyterLab did not start:\n{self.log.read_text()[-3000:]}")
+
+    def kernel_seconds(self) -> float:
+        """Processor time, user and system, that the kernels have taken so far."""
+        times = [kernel.cpu_times() for kernel in self.process.children(recursive=True)]
+        return sum(t.user + t.system for t in times)
+
+    def stop(self) -> None:
+        kernels = self.process.children(recursive=True)
+        self.process.terminate()  # it ends its kernels before itself
+        _, alive = psutil.wait_procs([self.process, *kernels], timeout=20)
+        for process in alive:
+            process.kill()
+
+
+def copy_lessons(folder: Path) -> None:
+    """The lessons as they are before they run, and beside them the measurements that they read."""
+    for name in ("notebooks", "kernels"):
+        unwanted = shutil.ignore_patterns(".ipynb_checkpoints", "__pycache__")
+        shutil.copytree(ROOT / name, folder / name, ignore=unwanted)
+    for path in folder.glob("notebooks/*.ipynb"):
+        notebook = nbformat.read(path, as_version=4)
+        notebook.metadata.pop("widgets", None)
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                cell.update(outputs=[], execution_count=None)
+        nbformat.write(notebook, path)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
