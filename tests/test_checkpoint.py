@@ -196,6 +196,32 @@ def test_a_truncated_file_is_named(folder, name, keep):
         TransNormerLLM.from_pretrained(folder)
 
 
+@pytest.mark.parametrize("newer", [True, False], ids=["zip", "older format"])
+def test_a_damaged_bin_file_is_named(folder, newer):
+    # Bytes that are overwritten inside torch's pickle make it raise KeyError, IndexError,
+    # UnicodeDecodeError, AssertionError ...: whichever it is, the file is what a reader must hear.
+    path = folder / "pytorch_model.bin"
+    weights = {"a": torch.ones(3, 5), "b": torch.ones(7)}
+    torch.save(weights, path, _use_new_zipfile_serialization=newer)
+    whole = path.read_bytes()
+    for at in range(60, 400, 7):
+        path.write_bytes(whole[:at] + b"\xc5" + whole[at + 1 :])
+        with pytest.raises(ValueError, match="pytorch_model.bin|tensor .* missing"):
+            TransNormerLLM.from_pretrained(folder)
+
+
+def test_text_in_place_of_weights_is_named(folder):
+    (folder / "pytorch_model.bin").write_text("hello world")
+    with pytest.raises(ValueError, match="pytorch_model.bin cannot be read as weights"):
+        TransNormerLLM.from_pretrained(folder)
+
+
+def test_tensors_without_a_name_are_refused(folder):
+    change_weights(folder, lambda tensors: tensors.update({1: torch.ones(1), "a": torch.ones(1)}))
+    with pytest.raises(ValueError, match="something other than tensors by name"):
+        TransNormerLLM.from_pretrained(folder)
+
+
 class Hostile:
     def __reduce__(self):
         return os.mkdir, ("executed",)
@@ -227,6 +253,7 @@ def test_a_hostile_pickle_is_not_executed(folder, monkeypatch):
         (dict(model_type="softmax_baseline"), "expected 'transnormer': this is another kind"),
         (dict(model_type=["transnormer"]), "expected 'transnormer'"),
         (dict(decoder_embed_dim="64"), "dim is '64', expected a whole number"),
+        (dict(decoder_layers="3"), "decoder_layers is '3', expected a whole number"),
     ],
 )
 @pytest.mark.bad_input

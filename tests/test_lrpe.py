@@ -52,7 +52,11 @@ def test_bfloat16_positions_beyond_256_stay_apart():
 @pytest.mark.bad_input
 def test_shapes_that_do_not_fit_are_named():
     x, theta, position = torch.ones(2, 3, 7, 4), torch.ones(3, 1, 4), torch.arange(7)
-    for given in ((x[0], theta, position), (x, theta[:2], position), (x, theta, position[:5])):
+    rows = position.repeat(3, 1)  # 3 rows of positions for 2 rows of x
+    for given in (
+        (x[0], theta, position), (x, theta[:2], position), (x, theta, position[:5]),
+        (x, theta, rows), (x, theta, position[None, None]),
+    ):  # fmt: skip
         with pytest.raises(ValueError, match=r"expected \(b, h, n, d\), \(h, 1, d\), \(n,\) or"):
             lrpe(*given)
     with pytest.raises(TypeError, match="x is a list, expected a tensor"):

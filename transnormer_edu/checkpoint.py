@@ -8,7 +8,6 @@ Reading executes nothing: .bin files are opened with `weights_only`. Writing is 
 """
 
 import json
-import pickle
 import zipfile
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
@@ -79,6 +78,7 @@ def config_from_json(config_class, given: dict, where: str = "config.json"):
     if given.get("bias"):
         raise ValueError(f"{where} says bias: true; the released models, and this one, have none")
     ours = {f: given[theirs] for f, theirs in RELEASED.items() if given.get(theirs) is not None}
+    check.whole(f"{where}: decoder_layers", given["decoder_layers"])
     if "linear_use_lrpe_list" in given:
         flags = given["linear_use_lrpe_list"]
         if not isinstance(flags, list):
@@ -218,13 +218,18 @@ def _read_file(path: Path) -> dict[str, Tensor]:
         # Only the newer of PyTorch's two formats, a zip file, can be mapped.
         mmap = zipfile.is_zipfile(path)
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except PermissionError:
+    except (PermissionError, MemoryError):
         raise
-    except (SafetensorError, RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a damaged .bin makes torch raise nearly any kind
         raise _unreadable(path, error) from None
-    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
+    if not isinstance(tensors, dict) or not all(map(_is_named_tensor, tensors.items())):
         raise ValueError(f"{path} holds something other than tensors by name")
     return tensors
+
+
+def _is_named_tensor(item) -> bool:
+    name, tensor = item
+    return isinstance(name, str) and isinstance(tensor, Tensor)
 
 
 def _unreadable(path: Path, error: Exception) -> ValueError:

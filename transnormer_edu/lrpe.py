@@ -41,7 +41,7 @@ def lrpe(
     check.floating(x=x, theta=theta)
     check.tensors(position=position)
     fits = x.ndim == 4 and tuple(theta.shape) == (x.shape[1], 1, x.shape[3])
-    if not fits or position.shape[-1:] != x.shape[2:3]:
+    if not fits or tuple(position.shape) not in {(x.shape[2],), (x.shape[0], x.shape[2])}:
         raise ValueError(
             f"got x {tuple(x.shape)}, theta {tuple(theta.shape)}, position "
             f"{tuple(position.shape)}; expected (b, h, n, d), (h, 1, d), (n,) or (b, n)"
