@@ -42,13 +42,10 @@ def what_fits(things: Mapping[str, float], places: Mapping[str, float]) -> Drawi
     least = min(things.values()) / 10
     for row, size in enumerate(things.values()):
         axes.barh(row, size - least, left=least, height=0.55, color=PALE, edgecolor=INK)
-        axes.annotate(
-            said(size), (size, row), (5, 0), textcoords="offset points", va="center",
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
-        )  # fmt: skip
     for (name, size), dash in zip(places.items(), ("-", "--", "-.", ":") * 9, strict=False):
         axes.axvline(size, color=ORANGE, linestyle=dash, label=f"{name}, {said(size)}", zorder=1.5)
-    axes.set_yticks(range(len(things)), list(things))
+    named = [f"{name}, {said(size)}" for name, size in things.items()]
+    axes.set_yticks(range(len(things)), named)
     axes.set(xscale="log", xlabel="size (bytes)", ylabel="thing (name)")
     axes.set(ylim=(len(things) - 0.5, -0.5), xlim=(least, 8 * max(places.values())))
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1))
@@ -156,7 +153,7 @@ def moved(forms: Mapping[str, float], least: str) -> Drawing:
     for row, (name, factor) in enumerate(times.items()):
         axes.barh(row, factor, height=0.55, color=PALE, edgecolor=INK)
         axes.annotate(
-            f"{factor:.3g} ×  ({said(forms[name])})", (factor, row), (5, 0),
+            f"{factor:.3g} ×  ({said(forms[name])})", (factor, row), (8, 0),
             textcoords="offset points", va="center",
         )  # fmt: skip
     axes.axvline(1, color=INK, linestyle="--")
