@@ -30,6 +30,12 @@ def test_views_move_nothing():
     assert moved_bytes(torch.matmul, x, y) == 4 * 2 * (A * B + B * C + A * C)
 
 
+def test_bytes_are_counted_without_numbers():
+    with torch.device("meta"):
+        x, y = torch.ones(A, B), torch.ones(B, C, dtype=torch.float32)
+    assert moved_bytes(torch.matmul, x, y) == 4 * (A * B + B * C + A * C)
+
+
 def test_bytes_of_a_product_are_its_two_factors():
     x, y = (torch.ones(*s, requires_grad=True) for s in ((A, B), (B, C)))
     assert kept_bytes(torch.matmul, x, y) == 4 * (A * B + B * C)

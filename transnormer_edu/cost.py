@@ -26,7 +26,7 @@ def moved_bytes(function: Callable, *arguments) -> int:
     """Bytes asked of the memory: every operator reads its inputs and writes its result.
 
     In PyTorch every operator is a program of its own, which keeps nothing for the next one. A view
-    moves nothing. No gradients.
+    moves nothing. No gradients. Tensors on the device "meta", which have no numbers, will do.
     """
     counter = _Traffic()
     with torch.no_grad(), counter:
