@@ -7,7 +7,7 @@ from transnormer_edu.plots.backward import two_walks
 def test_two_walks():
     figure, sentence = assert_readable(two_walks([8, 12, 11], [2.5, 3, 2], 0.25))
     assert "forward, 8, 12, 11," in sentence
-    assert "from the last token to the first 2, 3, 2.5," in sentence
+    assert "runs back, 2, 3, 2.5 from the last token" in sentence
     said = [text.get_text() for text in figure.axes[0].texts]
     assert {"$S_1=8$", "$S_3=11$", "$G_1=2.5$", "$G_3=2$"} < set(said)
     assert said.count("× 0.25") == 4

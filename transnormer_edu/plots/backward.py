@@ -39,8 +39,8 @@ def two_walks(states: Sequence[float], grads: Sequence[float], decay: float) -> 
     axes.text(-0.85, 1, "forward:\nwhat has\nbeen written", va="center", color=BLUE)
     axes.text(-0.85, -1, "backward:\nwhat will be\nasked for", va="center", color=ORANGE)
     return figure, (
-        f"The state S runs forward, {_list(states)}, and gives dq. Its gradient G runs back, from "
-        f"the last token to the first {_list(grads[::-1])}, and gives dk and dv."
+        f"The state S runs forward, {_list(states)}, and gives dq. Its gradient G runs back, "
+        f"{_list(grads[::-1])} from the last token to the first, and gives dk and dv."
     )
 
 

@@ -159,8 +159,8 @@ def filled(programs: Mapping[int, int], multiprocessors: int) -> Drawing:
     for column, (heads, cut) in zip(panels.T, programs.items(), strict=True):
         for axes, busy in zip(column, (heads, cut), strict=True):
             _processors(axes, multiprocessors)(busy)
-        column[0].set_title(f"{heads} heads: {heads}")
-        column[1].set_title(f"in segments: {cut}")
+        column[0].set_title(f"{heads} heads: {heads} busy")
+        column[1].set_title(f"in segments: {cut} busy")
     said = ", ".join(
         f"{heads} heads fill {_percent(heads, multiprocessors)}, in segments "
         f"{_percent(cut, multiprocessors)}"
