@@ -6,7 +6,7 @@
     state  what is remembered   (b, h, dk, dv)     S = sum_s lambda^(n-1-s) k_s v_s^T
     o      output               (b, h, n, dv)
 
-The three forms of linear attention are one function (arXiv 2307.14995, section 3.4):
+The three forms of linear attention are one function (arXiv 2307.14995):
 
     parallel    O = ((Q K^T) * M) V,  M_ts = lambda^(t-s) for s <= t, else 0     n^2 work
     recurrent   S_t = lambda S_{t-1} + k_t v_t^T,  o_t = q_t S_t                 n steps

@@ -39,7 +39,7 @@ def released_rates(
 
 
 def paper_rates(heads: int, layer: int, layers: int, dtype: torch.dtype = torch.float32) -> Rates:
-    """Rates as the paper prints them (arXiv 2307.14995, section 3.2), for h = 1 .. H, l = 0 .. L-1.
+    """Rates as the paper prints them (arXiv 2307.14995), for h = 1 .. H, l = 0 .. L-1.
 
     lambda = exp(-(8 h / H) (1 - l / L))                   so r = (8 h / H) (1 - l / L)
     """

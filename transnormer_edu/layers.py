@@ -3,7 +3,7 @@
     x = x + GLA(norm(x))          x: (b, n, d)
     x = x + SGLU(norm(x))
 
-(arXiv 2307.14995, sections 3.2 and 3.3.) No dropout, no bias. Parameter names are those of the
+(arXiv 2307.14995.) No dropout, no bias. Parameter names are those of the
 released models, so that their weights load as they are.
 """
 

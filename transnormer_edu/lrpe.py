@@ -1,4 +1,4 @@
-"""LRPE: linearised relative position encoding (arXiv 2307.14995, section 3.1).
+"""LRPE: linearised relative position encoding (arXiv 2307.14995).
 
     theta     angle per token of each feature       (h, 1, d)
     LRPE(x)_t = [x cos(theta t), x sin(theta t)]    (b, h, n, d) -> (b, h, n, 2 d)

@@ -4,7 +4,7 @@
     RMSNorm     y = SRMSNorm(x) * gamma                              a learned weight
     LayerNorm   y = SRMSNorm(x - mean(x)) * gamma + beta             centred, weight and bias
 
-(arXiv 2307.14995, section 3.3.) The last two are PyTorch's own.
+(arXiv 2307.14995.) The last two are PyTorch's own.
 """
 
 from functools import partial

@@ -1,4 +1,4 @@
-"""One token: update the state and read it, in one launch (arXiv 2307.14995, section 3.4).
+"""One token: update the state and read it, in one launch (arXiv 2307.14995).
 
     S = λ S + kᵀ v        in place, fp32
     o = q S

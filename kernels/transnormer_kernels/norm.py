@@ -5,7 +5,7 @@
 
     gated:  y = u ⊙ ρ x             du = dy ⊙ x̂, and dx as above with u ⊙ dy for dy
 
-The mean runs over the last dimension in fp32 (arXiv 2307.14995, section 3.1.4). Nothing is saved
+The mean runs over the last dimension in fp32 (arXiv 2307.14995). Nothing is saved
 but the inputs: the backward has to read x anyway, and ρ costs no traffic.
 """
 
