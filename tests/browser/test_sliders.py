@@ -118,14 +118,28 @@ def test_a_slider_moves_its_picture(path, open_lesson, lab):
     for box in open_lesson(path):
         box.scroll_into_view_if_needed()
         box.evaluate(WATCH)
-        move, medians = moves(box), []
-        while len(medians) < ROUNDS and min(medians, default=LIMIT) >= LIMIT:
-            medians.append(one_round(box, move, lab))
-        assert min(medians) < LIMIT, f"{medians} ms, the medians of each round"
+        move, rounds = moves(box), []
+        while len(rounds) < ROUNDS and min(rounds, default=(LIMIT,))[0] >= LIMIT:
+            rounds.append(one_round(box, move, lab))
+        judge(*min(rounds))
 
 
-def one_round(box, move, lab) -> float:
-    """Median milliseconds of some moves, which change the picture and its sentence."""
+def judge(milliseconds: float, kernel: float) -> None:
+    """Too slow is a failure, unless others keep this machine so busy that nothing can be said."""
+    load, processors = psutil.getloadavg()[0], psutil.cpu_count()
+    if milliseconds >= LIMIT > kernel and load > 2 * processors:
+        pytest.skip(
+            f"{milliseconds:.0f} ms, {kernel:.0f} of them work of the kernel, at a load of "
+            f"{load:.1f} on {processors} processors: run it again when the machine is quiet"
+        )
+    assert milliseconds < LIMIT, f"{kernel:.0f} ms of them are work of the kernel"
+
+
+def one_round(box, move, lab) -> tuple[float, float]:
+    """Some moves, which change the picture and its sentence: the median of their milliseconds.
+
+    With it the processor time that the kernel took for one.
+    """
     seen, before = [], lab.kernel_seconds()
     for _ in range(MOVES):
         next(move)()
@@ -133,10 +147,10 @@ def one_round(box, move, lab) -> float:
         assert seen[-1] is not None, f"move {len(seen)}: the picture did not move"
     kernel = 1000 * (lab.kernel_seconds() - before) / MOVES
     times = [round(one["milliseconds"]) for one in seen]
-    load, _, _ = psutil.getloadavg()
+    load = psutil.getloadavg()[0]
     print(f"ms {sorted(times)}, kernel {kernel:.0f} of processor time a move, load {load:.1f}")
     for number, (old, new) in enumerate(pairwise(seen), start=2):
         assert new["picture"] != old["picture"], f"move {number}: the picture stayed as it was"
     told = sum(old["sentence"] != new["sentence"] for old, new in pairwise(seen))
     assert told > MOVES / 2, "the sentence stayed"  # two pictures may share a rounded number
-    return statistics.median(times)
+    return statistics.median(times), kernel

@@ -59,17 +59,18 @@ def slider(
 
     def redraw(position: float) -> None:
         words.value = move(position)
-        picture.value = png_again(figure)
+        picture.value = png_again(canvas)
 
     words.value, picture.value = move(start), png_of(figure)
     figure.set_layout_engine("none")  # the layout of this first drawing stays: half the time
+    canvas = FigureCanvasAgg(figure)  # kept as well: it remembers how long the words are
     handle.observe(lambda change: redraw(change["new"]), names="value")
     return Slider([handle, picture, words])
 
 
 @drawing
-def png_again(figure: Figure) -> bytes:
+def png_again(canvas: FigureCanvasAgg) -> bytes:
     """The bytes of `png_of` for a figure that is laid out; `savefig` would draw it twice."""
     buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
+    canvas.print_png(buffer, metadata={"Software": None})
     return buffer.getvalue()
