@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from jaxtyping import Int
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
@@ -66,15 +67,12 @@ def _draw_programs(axes: Axes, owner: Tensor, grid, tile, step) -> int:
     high, wide = grid[0] * tile[0], grid[1] * tile[1]
     if high < rows or wide < cols:
         raise ValueError(f"got tiles over {high} x {wide} cells; expected at least {rows} x {cols}")
-    axes.set(xlim=(0, wide), ylim=(high, 0))
     axes.grid(False)
     _hatch(axes, 0, rows, wide, high - rows)
     _hatch(axes, cols, 0, wide - cols, rows)
-    for y in range(rows):
-        for x in range(cols):
-            number = int(owner[y, x])
-            fill = FILLS[(number // grid[1] + number % grid[1]) % 2]
-            axes.add_patch(Rectangle((x, y), 1, 1, facecolor=fill, edgecolor="none"))
+    shade = (owner // grid[1] + owner % grid[1]) % 2
+    place = {"extent": (0, cols, rows, 0), "aspect": "auto", "interpolation": "none"}
+    axes.imshow(shade.numpy(), cmap=ListedColormap(FILLS), vmin=0, vmax=1, **place)
     for y in range(0, high, tile[0]):
         for x in range(0, wide, tile[1]):
             axes.add_patch(Rectangle((x, y), tile[1], tile[0], fill=False, edgecolor=INK, lw=1.5))
@@ -85,6 +83,7 @@ def _draw_programs(axes: Axes, owner: Tensor, grid, tile, step) -> int:
                 _name(axes, (x + right) / 2 + 1, y + step / 2, f"{number}")
             else:
                 _name(axes, (x + right) / 2, (y + bottom) / 2, f"program\n{number}")
+    axes.set(xlim=(0, wide), ylim=(high, 0))
     return high * wide - rows * cols
 
 
