@@ -70,7 +70,7 @@ def busy(axes):
 
 def test_who_is_busy():
     figure, sentence = assert_readable(speed.filled(PROGRAMS, 13))
-    assert "2 heads fill 15 %, in segments 92 %, 5 heads fill 38 %, in segments 77 %." in sentence
+    assert "2 heads fill 15 %, in segments 92 %; 5 heads fill 38 %, in segments 77 %." in sentence
     assert [busy(axes) for axes in figure.axes] == [(2, 13), (5, 13), (12, 13), (10, 13)]
     titles = [axes.get_title() for axes in figure.axes]
     assert titles[::2] == ["2 heads: 2 busy", "in segments: 12 busy"]

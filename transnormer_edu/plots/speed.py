@@ -161,7 +161,7 @@ def filled(programs: Mapping[int, int], multiprocessors: int) -> Drawing:
             _processors(axes, multiprocessors)(busy)
         column[0].set_title(f"{heads} heads: {heads} busy")
         column[1].set_title(f"in segments: {cut} busy")
-    said = ", ".join(
+    said = "; ".join(
         f"{heads} heads fill {_percent(heads, multiprocessors)}, in segments "
         f"{_percent(cut, multiprocessors)}"
         for heads, cut in programs.items()
