@@ -15,6 +15,7 @@ from transnormer_edu.plots.style import (
     Drawing,
     drawing,
     need_equal_lengths,
+    need_few,
     new_figure,
 )
 
@@ -81,8 +82,7 @@ def score_spread(
 
     Errors: ValueError for series of unequal length, or for no series or too many of them.
     """
-    if not 1 <= len(largest) <= len(LINES):
-        raise ValueError(f"got {len(largest)} series, expected 1 to {len(LINES)}")
+    need_few("series", largest)
     need_equal_lengths(dims=dims, spread=spread, **largest)
     figure = new_figure(height=3.3)
     left, right = figure.subplots(1, 2)

@@ -2,7 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
-from transnormer_edu.plots.style import LINES, Drawing, drawing, need_equal_lengths, new_figure
+from transnormer_edu.plots.style import (
+    LINES,
+    Drawing,
+    drawing,
+    need_equal_lengths,
+    need_few,
+    new_figure,
+)
 
 POWERS = {1: "n", 2: "n²"}
 
@@ -17,8 +24,7 @@ def growth(lengths: Sequence[int], costs: Mapping[str, Sequence[float]], unit: s
     last doubling, or whatever the last step is.
     Errors: ValueError for series of unequal length, fewer than two lengths, costs not above 0.
     """
-    if not 1 <= len(costs) <= len(LINES):
-        raise ValueError(f"got {len(costs)} costs, expected 1 to {len(LINES)}")
+    need_few("costs", costs)
     need_equal_lengths(lengths=lengths, **costs)
     if len(lengths) < 2 or min(min(values) for values in costs.values()) <= 0:
         raise ValueError("expected at least two lengths, and every cost above 0")

@@ -21,6 +21,7 @@ from transnormer_edu.plots.style import (
     Drawing,
     drawing,
     need_equal_lengths,
+    need_few,
     new_figure,
 )
 
@@ -96,8 +97,7 @@ def state_sizes(runs: Mapping[str, Sequence[float]], limits: Mapping[str, float]
     limits   name of a number type -> the largest number it has
     Errors: ValueError for no run, too many, an empty one, or one that starts without a number.
     """
-    if not 1 <= len(runs) <= len(LINES):
-        raise ValueError(f"got {len(runs)} runs, expected 1 to {len(LINES)}")
+    need_few("runs", runs)
     figure = new_figure(height=3.8)
     axes = figure.subplots()
     said = []

@@ -19,6 +19,7 @@ from transnormer_edu.plots.style import (
     Drawing,
     drawing,
     need_equal_lengths,
+    need_few,
     new_figure,
 )
 
@@ -35,8 +36,7 @@ def local_masses(maps: Mapping[str, Maps]) -> Drawing:
 
     The dotted diagonal is a flat map. Errors: ValueError for no name, or more than four.
     """
-    if not 1 <= len(maps) <= len(LINES):
-        raise ValueError(f"got {len(maps)} curves, expected 1 to {len(LINES)}")
+    need_few("curves", maps)
     figure = new_figure(6.4, 4.2)
     axes = figure.subplots()
     flat_line(axes)
@@ -56,8 +56,7 @@ def one_against_all(lengths: Sequence[int], masses: Mapping[str, Sequence[float]
     lengths   n, tokens in the row; masses: name -> share of the row, 0 to 1, at each n
     Errors: ValueError for no or too many names, or series of unequal length.
     """
-    if not 1 <= len(masses) <= len(LINES):
-        raise ValueError(f"got {len(masses)} curves, expected 1 to {len(LINES)}")
+    need_few("curves", masses)
     figure = new_figure(6.4, 3.6)
     axes = figure.subplots()
     said = []

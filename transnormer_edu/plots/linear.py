@@ -16,6 +16,7 @@ from transnormer_edu.plots.style import (
     Drawing,
     drawing,
     need_equal_lengths,
+    need_few,
     new_figure,
 )
 
@@ -82,7 +83,7 @@ def gradient_size(sizes: Sequence[float], largest: Mapping[str, Sequence[float]]
     sizes    typical score, from large to small; largest: name -> largest |gradient| at each
     Errors: ValueError for series of unequal length, no series, or too many.
     """
-    _check_number(largest)
+    need_few("series", largest)
     need_equal_lengths(sizes=sizes, **largest)
     figure = new_figure(height=3.4)
     axes = figure.subplots()
@@ -139,7 +140,7 @@ def output_size(outputs: Mapping[str, Float[Tensor, "n"]]) -> Drawing:
     outputs   name -> root mean square of the output at token 1, 2, ...
     Errors: ValueError for series of unequal length, no series, or too many.
     """
-    _check_number(outputs)
+    need_few("series", outputs)
     sizes = {name: size.tolist() for name, size in outputs.items()}
     need_equal_lengths(**sizes)
     figure = new_figure(height=3.4)
@@ -164,11 +165,6 @@ def _check_states(states: States, keys: Sequence[str], values: Sequence[str]) ->
             f"got states {tuple(states.shape)}, {len(keys)} keys and {len(values)} values; "
             "expected states (n, keys, values)"
         )
-
-
-def _check_number(series: Mapping) -> None:
-    if not 1 <= len(series) <= len(LINES):
-        raise ValueError(f"got {len(series)} series, expected 1 to {len(LINES)}")
 
 
 def _table(axes: Axes, state: Tensor, keys: Sequence[str], values: Sequence[str], top: float):

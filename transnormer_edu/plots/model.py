@@ -19,6 +19,7 @@ from transnormer_edu.plots.style import (
     Drawing,
     drawing,
     need_equal_lengths,
+    need_few,
     new_figure,
 )
 
@@ -138,8 +139,7 @@ def over_context(
     costs    name -> cost at each length; unit: what they are, with its unit
     Errors: ValueError for no costs, too many, unequal lengths, or a cost that is not above 0.
     """
-    if not 1 <= len(costs) <= len(LINES):
-        raise ValueError(f"got {len(costs)} costs, expected 1 to {len(LINES)}")
+    need_few("costs", costs)
     need_equal_lengths(lengths=lengths, **costs)
     if min(min(values) for values in (lengths, *costs.values())) <= 0:
         raise ValueError("expected every length and every cost above 0")

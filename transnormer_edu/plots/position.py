@@ -20,6 +20,7 @@ from transnormer_edu.plots.style import (
     Drawing,
     drawing,
     need_equal_lengths,
+    need_few,
     new_figure,
 )
 
@@ -157,8 +158,7 @@ def loss_over_context(
     contexts, trained   tokens; losses: name -> nats per token at each context
     Errors: ValueError for no model, too many, or series of unequal length.
     """
-    if not 1 <= len(losses) <= len(LINES):
-        raise ValueError(f"got {len(losses)} models, expected 1 to {len(LINES)}")
+    need_few("models", losses)
     figure = new_figure(height=3.6)
     axes = figure.subplots()
     said = []

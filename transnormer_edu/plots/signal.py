@@ -13,6 +13,7 @@ from transnormer_edu.plots.style import (
     Drawing,
     drawing,
     need_equal_lengths,
+    need_few,
     new_figure,
 )
 
@@ -23,8 +24,7 @@ def along_text(sizes: Mapping[str, Sequence[float]]) -> Drawing:
 
     Errors: ValueError for nothing to show, too much, or series of unequal length.
     """
-    if not 1 <= len(sizes) <= len(LINES):
-        raise ValueError(f"got {len(sizes)} series, expected 1 to {len(LINES)}")
+    need_few("series", sizes)
     need_equal_lengths(**sizes)
     figure = new_figure(height=3.3)
     axes = figure.subplots()

@@ -5,7 +5,7 @@ The colours are Okabe and Ito's, which people with any colour vision can tell ap
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from typing import TypeVar
 
 import matplotlib
@@ -62,3 +62,9 @@ def need_equal_lengths(**series: Sequence) -> None:
     if 0 in lengths.values() or len(set(lengths.values())) > 1:
         said = ", ".join(f"{name} has {n}" for name, n in lengths.items())
         raise ValueError(f"{said} values; expected the same number of each, at least one")
+
+
+def need_few(what: str, curves: Sized) -> None:
+    """ValueError, in one sentence, for none, or for more than have a look of their own in LINES."""
+    if not 1 <= len(curves) <= len(LINES):
+        raise ValueError(f"got {len(curves)} {what}, expected 1 to {len(LINES)}")

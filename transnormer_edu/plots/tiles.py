@@ -19,6 +19,7 @@ from transnormer_edu.plots.style import (
     Drawing,
     drawing,
     need_equal_lengths,
+    need_few,
     new_figure,
 )
 
@@ -234,8 +235,7 @@ def block_cost(
     predicted   name -> cost at each block size; measured: the same, seen; unit: as in "time (ms)"
     Errors: ValueError for series of unequal length, none or too many, or a cost not above 0.
     """
-    if not 1 <= len(predicted) <= len(LINES):
-        raise ValueError(f"got {len(predicted)} predictions, expected 1 to {len(LINES)}")
+    need_few("predictions", predicted)
     need_equal_lengths(blocks=blocks, measured=measured, **predicted)
     _need_positive(measured=min(measured), predicted=min(map(min, predicted.values())))
     figure = new_figure(height=3.8)

@@ -13,6 +13,7 @@ from transnormer_edu.plots.style import (
     Drawing,
     drawing,
     need_equal_lengths,
+    need_few,
     new_figure,
 )
 
@@ -101,8 +102,7 @@ def losses(runs: Mapping[str, Sequence[float]], start: float, at: int | None = N
     at      the sentence says who is above `start` at this step; None: who ended 1 nat below it
     Errors: ValueError for no run, too many or an empty one, or one without step `at`.
     """
-    if not 1 <= len(runs) <= len(LINES):
-        raise ValueError(f"got {len(runs)} runs, expected 1 to {len(LINES)}")
+    need_few("runs", runs)
     for name, values in runs.items():
         need_equal_lengths(**{name: values})
     sentence = _who_learned(runs, start - 1) if at is None else _who_is_above(runs, start, at)
@@ -180,8 +180,7 @@ def learning_curve(
     curves   name -> (steps, bits per byte)
     Errors: ValueError for no curve, too many, or steps and values of unequal number.
     """
-    if not 1 <= len(curves) <= len(LINES):
-        raise ValueError(f"got {len(curves)} curves, expected 1 to {len(LINES)}")
+    need_few("curves", curves)
     figure = new_figure(height=3.8)
     axes = figure.subplots()
     for (name, (steps, bits)), line in zip(curves.items(), LINES, strict=False):
@@ -224,8 +223,7 @@ def speed_over_length(lengths: Sequence[int], speeds: Mapping[str, Sequence[floa
     lengths   tokens; speeds: name -> tokens per second at each of them
     Errors: ValueError for series of unequal length, or a speed that is not above 0.
     """
-    if not 1 <= len(speeds) <= len(LINES):
-        raise ValueError(f"got {len(speeds)} models, expected 1 to {len(LINES)}")
+    need_few("models", speeds)
     figure = new_figure(height=3.4)
     axes = figure.subplots()
     said = []
