@@ -29,6 +29,9 @@ def lightning_attention(q, k, v, rate, state=None, return_state=False):
         o (b, h, n, dv) in v's dtype and memory order, or (o, final state (b, h, dk, dv) float32).
         Differentiable in q, k, v and state. The same inputs give the same bits on the same GPU.
 
+    In float16 the gradient of `state` loses digits where exp(-rate) < 6e-5, the smallest normal
+    number of that type; bfloat16 and float32 do not.
+
     Under autocast q, k and v are brought to autocast's dtype, as its own operators do.
 
     Raises:
@@ -123,17 +126,17 @@ def launch_backward(q, k, v, do, dq, dk, dv, rate, states, grads, first_grad, ro
     )  # fmt: skip
 
 
-def border_states(k, v, rate, initial, rows, reverse=False):
-    """The state that enters each segment, (b, h, segments, dk, dv); None if all start from zero.
+def border_states(k, v, rate, initial, states, rows, reverse=False):
+    """The state that enters each segment, written to `states` (b, h, segments, dk, dv).
 
-    With `reverse` (given q and dO) the gradient G that enters each segment from its end.
+    One segment needs no `states`: it starts from `initial`, or from zero (None). With `reverse`
+    (given q and dO) the gradient G that enters each segment from its end.
     """
     b, h, n, dk = k.shape
     dv = v.shape[-1]
     segments = triton.cdiv(n, rows)
     if segments == 1:
         return None if initial is None else initial.unsqueeze(2)
-    states = torch.empty(b, h, segments, dk, dv, dtype=torch.float32, device=k.device)
     tma = tma_ready(k, v)
     tiles = plan.scan_tiles(k.dtype, dk, dv, tma)
     wide, slim = plan.padded(dk), tiles.columns
@@ -168,10 +171,10 @@ def forward_op(
     o, final_state, borders = forward_fake(q, k, v, rate, state, return_state)
     rows = plan.segment_rows(b * h, n, q.device)
     with torch.cuda.device_of(q):
-        states = border_states(k, v, rate, state, rows)
+        states = border_states(k, v, rate, state, borders, rows)
         final = final_state.unsqueeze(2) if return_state else None
         launch_scan(q, k, v, o, rate, states, final, rows)
-    return o, final_state, states if rows < n else borders
+    return o, final_state, borders
 
 
 @forward_op.register_fake
@@ -198,7 +201,8 @@ def backward_op(
         states = None if state is None else state.unsqueeze(2)
         states = borders if borders.numel() else states
         states = None if states is None else states.mT
-        grads = border_states(q, do, rate, dfinal, rows, reverse=True)
+        grads = torch.empty_like(borders)
+        grads = border_states(q, do, rate, dfinal, grads, rows, reverse=True)
         first = None if state is None else dstate.unsqueeze(2)
         tma, major = tma_ready(q, k, v, do, dq), plan.capability(q.device)
         if plan.fused_back(q.dtype, q.shape[-1], v.shape[-1], tma, major):
