@@ -33,7 +33,7 @@ def tokens(*shape, seed=0):
 
 
 def thin_gate(dtype=torch.float64):
-    return linear(dtype, decay="none", gate=4)
+    return linear(dtype, decay="none", gate=4, absolute_position=True)
 
 
 def absolute(dtype=torch.float64):
@@ -42,7 +42,7 @@ def absolute(dtype=torch.float64):
 
 BOTH = {
     "linear": linear,
-    "linear, no decay, thin gate": thin_gate,
+    "linear, no decay, thin gate, absolute": thin_gate,
     "softmax, rope": softmax,
     "softmax, absolute": absolute,
 }

@@ -52,6 +52,7 @@ def test_saved_and_opened_again_it_is_the_same_model(build, tmp_path):
         dict(lrpe_layers=(0, 1, 2), activation="1+elu"),
         dict(lrpe_layers=(), glu_dim=-1, scale_embedding=False),
         dict(gate=3, glu_activation="silu", norm="layernorm", decay="paper", hidden_dim=24),
+        dict(absolute_position=True, decay="flat"),
     ],
 )
 def test_every_choice_survives(changes, tmp_path):
@@ -71,6 +72,7 @@ def test_the_released_names_are_read_and_written(folder, tmp_path):
     for name in ("decoder_embed_dim", "decoder_layers", "decoder_attention_heads", "hidden_dim"):
         assert ours[name] == theirs[name]
     assert ours["linear_use_lrpe_list"] == theirs["linear_use_lrpe_list"] == [1, 0, 0]
+    assert "absolute_position" not in ours  # a choice of ours alone leaves released configs alone
     released = torch.load(GOLDEN / "pytorch_model.bin", weights_only=True)
     written = load_file(tmp_path / "ours" / "model.safetensors")
     assert written.keys() == released.keys() - {"lm_head.weight"}

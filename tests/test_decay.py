@@ -7,6 +7,7 @@ import torch
 
 from transnormer_edu.decay import (
     decay_mask,
+    flat_rates,
     half_life,
     no_rates,
     paper_rates,
@@ -46,6 +47,13 @@ def test_paper_rates():
     expected = [8 * h / 5 * (1 - 3 / 7) for h in (1, 2, 3, 4, 5)]
     torch.testing.assert_close(rate, torch.tensor(expected))
     assert not torch.allclose(rate, released_rates(5, 3, 7))
+
+
+def test_flat_rates_are_those_of_a_first_layer_everywhere():
+    for heads in (8, 3):
+        first = released_rates(heads, 0, 1, torch.float64) / (1 + 1e-5)
+        for layer in (0, 4):
+            torch.testing.assert_close(flat_rates(heads, layer, 5, torch.float64), first)
 
 
 def test_half_life_halves():

@@ -51,6 +51,8 @@ def config_to_json(config) -> dict:
     if not isinstance(config, TransNormerConfig):
         return {"model_type": config.model_type, **asdict(config)}
     named = {theirs: getattr(config, ours) for ours, theirs in RELEASED.items()}
+    if config.absolute_position:  # no released config has this: it is written only where it is used
+        named["absolute_position"] = True
     return named | {
         "model_type": config.model_type,
         "architectures": ["TransnormerForCausalLM"],
@@ -78,6 +80,7 @@ def config_from_json(config_class, given: dict, where: str = "config.json"):
     if given.get("bias"):
         raise ValueError(f"{where} says bias: true; the released models, and this one, have none")
     ours = {f: given[theirs] for f, theirs in RELEASED.items() if given.get(theirs) is not None}
+    ours["absolute_position"] = given.get("absolute_position", False)
     check.whole(f"{where}: decoder_layers", given["decoder_layers"])
     if "linear_use_lrpe_list" in given:
         flags = given["linear_use_lrpe_list"]

@@ -28,6 +28,7 @@ class TransNormerConfig:
         glu_activation         of the gate in SGLU, one of `ACTIVATIONS`
         norm                   one of `NORMS`
         decay                  one of `SCHEDULES`
+        absolute_position      add a sinusoid of its position to each embedding (our own choice)
         init_std               standard deviation of initial weights
 
     Raises ValueError, in one sentence, for a choice that cannot work.
@@ -48,6 +49,7 @@ class TransNormerConfig:
     glu_activation: str = "none"
     norm: str = "simplermsnorm"
     decay: str = "released"
+    absolute_position: bool = False
     init_std: float = 0.02
     pad_token_id: int = 0
     bos_token_id: int = 1
@@ -108,8 +110,14 @@ class TransNormerConfig:
                     f"gate is {self.gate!r}, expected 'full', 'none' or a rank such as 16"
                 )
             object.__setattr__(self, "gate", int(self.gate))
-        if not isinstance(self.scale_embedding, bool):
-            raise ValueError(f"scale_embedding is {self.scale_embedding!r}, expected True or False")
+        for field in ("scale_embedding", "absolute_position"):
+            if not isinstance(getattr(self, field), bool):
+                raise ValueError(f"{field} is {getattr(self, field)!r}, expected True or False")
+        if self.absolute_position and self.dim % 2:
+            raise ValueError(
+                f"dim is {self.dim}; expected an even one for absolute_position: half of it are "
+                "sines, half cosines"
+            )
 
 
 def check_sizes(config, more: tuple[str, ...] = ()) -> None:

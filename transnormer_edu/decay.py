@@ -6,7 +6,7 @@ A head with rate r keeps lambda^a = exp(-r a) of a token that is a tokens old.
     half-life  ln 2 / r tokens                   after which half is left
     window     1 / r tokens                      after which 1/e is left
 
-Two schedules give the rates. Neither is learned: in the paper learning them ended in NaN.
+Schedules give the rates. None is learned: in the paper learning them ended in NaN.
 """
 
 import math
@@ -32,10 +32,8 @@ def released_rates(
     layer, which divides by zero in the original code, uses the factor of a first layer.
     """
     dtype = _check(heads, layer, layers, dtype)
-    power = 1 << (heads.bit_length() - 1)
-    slopes = _slopes(power) + _slopes(2 * power)[::2][: heads - power]
     depth = 1 - layer / max(layers - 1, 1) + 1e-5
-    return torch.tensor([slope * depth for slope in slopes], dtype=dtype)
+    return torch.tensor([slope * depth for slope in _released_slopes(heads)], dtype=dtype)
 
 
 def paper_rates(heads: int, layer: int, layers: int, dtype: torch.dtype = torch.float32) -> Rates:
@@ -48,13 +46,27 @@ def paper_rates(heads: int, layer: int, layers: int, dtype: torch.dtype = torch.
     return torch.tensor([8 * h / heads * depth for h in range(1, heads + 1)], dtype=dtype)
 
 
+def flat_rates(heads: int, layer: int, layers: int, dtype: torch.dtype = torch.float32) -> Rates:
+    """The released slopes without the paper's decay temperature: alike in every layer.
+
+    r = 2^(-8 (i+1) / H)                                   H a power of two
+    """
+    dtype = _check(heads, layer, layers, dtype)
+    return torch.tensor(_released_slopes(heads), dtype=dtype)
+
+
 def no_rates(heads: int, layer: int, layers: int, dtype: torch.dtype = torch.float32) -> Rates:
     """Rate 0 for every head: nothing is forgotten, plain linear attention."""
     dtype = _check(heads, layer, layers, dtype)
     return torch.zeros(heads, dtype=dtype)
 
 
-SCHEDULES = {"released": released_rates, "paper": paper_rates, "none": no_rates}
+SCHEDULES = {
+    "released": released_rates,
+    "paper": paper_rates,
+    "flat": flat_rates,
+    "none": no_rates,
+}
 
 
 def half_life(rate: Tensor) -> Tensor:
@@ -81,6 +93,11 @@ def decay_mask(
     rate = rate.to(torch.promote_types(rate.dtype, torch.float32))
     weight = torch.exp(-rate[..., None, None] * age.clamp(min=0))
     return weight.masked_fill(age < 0, 0)
+
+
+def _released_slopes(heads: int) -> list[float]:
+    power = 1 << (heads.bit_length() - 1)
+    return _slopes(power) + _slopes(2 * power)[::2][: heads - power]
 
 
 def _slopes(heads: int) -> list[float]:

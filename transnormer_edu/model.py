@@ -1,6 +1,6 @@
 """The whole language model, around whatever blocks it is built of.
 
-    x = scale * E[ids]              ids (b, n) -> x (b, n, d)
+    x = scale * E[ids]              ids (b, n) -> x (b, n, d); perhaps plus a sinusoid of t
     x = block_l(x)                  l = 0 .. L-1
     logits = norm(x) E^T            (b, n, V): the head is the embedding
 
@@ -19,6 +19,7 @@ from transnormer_edu import check, checkpoint
 from transnormer_edu.config import TransNormerConfig
 from transnormer_edu.layers import Block
 from transnormer_edu.norm import NORMS
+from transnormer_edu.sinusoid import add_sinusoid
 
 IGNORED_LABEL = -100
 WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -96,6 +97,8 @@ class LanguageModel(nn.Module):
         """The blocks' output (b, n, d), and with `return_state` the state after the last token."""
         position = _positions(ids, real, state)
         x = self.model["embed_tokens"](ids) * self.config.embedding_scale
+        if self.config.absolute_position:
+            x = add_sinusoid(x, position)
         kept = []
         for i, layer in enumerate(self.model["layers"]):
             layer_state = state.layers[i] if state is not None else None

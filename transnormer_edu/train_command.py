@@ -22,6 +22,7 @@ class Decay(StrEnum):
 
     released = "released"
     paper = "paper"
+    flat = "flat"
     none = "none"
 
 

@@ -21,6 +21,7 @@ from transnormer_edu.config import check_sizes
 from transnormer_edu.layers import SGLU
 from transnormer_edu.model import LanguageModel
 from transnormer_edu.norm import NORMS
+from transnormer_edu.sinusoid import sinusoid_angles
 
 MLPS = {"swiglu": "silu", "sglu": "none"}
 POSITIONS = ("rope", "absolute")
@@ -55,6 +56,11 @@ class TransformerConfig:
 
     embedding_scale: ClassVar[float] = 1.0
 
+    @property
+    def absolute_position(self) -> bool:
+        """Whether a sinusoid of its position is added to each embedding."""
+        return self.position == "absolute"
+
     def __post_init__(self):
         check_sizes(self)
         if self.dim % (2 * self.heads):
@@ -72,12 +78,6 @@ class KVCache(NamedTuple):
     k: Float[Tensor, "b h m dh"]
     v: Float[Tensor, "b h m dh"]
     real: Bool[Tensor, "b m"]
-
-
-def sinusoid_angles(position: Tensor, features: int) -> Tensor:
-    """angle_j = position * 10000^(-2 j / features) for j = 0 .. features/2 - 1, in float32."""
-    j = torch.arange(0, features, 2, device=position.device, dtype=torch.float32)
-    return position[..., None] * 10000 ** (-j / features)
 
 
 def rope(x: Float[Tensor, "b h n dh"], position: Tensor) -> Float[Tensor, "b h n dh"]:
@@ -122,7 +122,6 @@ class TransformerBlock(nn.Module):
 
     def __init__(self, config: TransformerConfig, layer: int):
         super().__init__()
-        self.add_position = config.position == "absolute" and layer == 0
         self.token_norm = NORMS[config.norm](config.dim)
         self.token_mixer = SoftmaxAttention(config)
         self.channel_norm = NORMS[config.norm](config.dim)
@@ -130,9 +129,6 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x, position, real=None, cache=None, return_cache=False):
         """As `layers.Block.forward`, with a KVCache for a state."""
-        if self.add_position:
-            angle = sinusoid_angles(position, x.shape[-1])
-            x = x + torch.cat([angle.sin(), angle.cos()], dim=-1).to(x.dtype)
         mixed, cache = self.token_mixer(self.token_norm(x), position, real, cache, return_cache)
         x = x + mixed
         return x + self.channel_mixer(self.channel_norm(x)), cache
