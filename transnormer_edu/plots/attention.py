@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from torch import Tensor
 
+from transnormer_edu.plots.future import causal_image, without_future
 from transnormer_edu.plots.style import (
     INK,
     LINES,
@@ -21,7 +22,6 @@ from transnormer_edu.plots.style import (
 
 Map = Float[Tensor, "n n"]
 
-SHADES = "Blues"  # from white to dark: the order stays when it is printed in grey
 FEW = 8  # up to so many tokens the numbers stand in the cells
 
 
@@ -65,7 +65,7 @@ def attention_map_mover(
     image.axes.set_title(" ")  # its place is kept
 
     def move(position: float) -> str:
-        image.set_data(_without_future(maps[position]))
+        image.set_data(without_future(maps[position].double()))
         return f"At {position:g}, {_peak(maps[position], names)}."
 
     return figure, move
@@ -125,11 +125,6 @@ def _seen(weights: Map) -> Float[Tensor, "pairs"]:
     return weights[rows, columns] if len(rows) else weights.new_zeros(1)
 
 
-def _without_future(weights: Map):
-    future = weights.new_ones(weights.shape).triu(1).bool()
-    return weights.detach().double().masked_fill(future, float("nan")).cpu().numpy()
-
-
 def _peak(weights: Map, names: Sequence[str]) -> str:
     """Where the last token looks most."""
     last = weights[-1].tolist()
@@ -167,17 +162,13 @@ def _panels(
 
 
 def _one(axes: Axes, weights: Map, names: Sequence[str], low: float, top: float) -> AxesImage:
-    n = len(names)
-    extent = (0.5, n + 0.5, n + 0.5, 0.5)  # tokens are numbered from 1
-    image = axes.imshow(_without_future(weights), cmap=SHADES, vmin=low, vmax=top, extent=extent)
+    image = causal_image(axes, weights.double(), vmin=low, vmax=top)
     shown = _ticks(names)
     upright = max(map(len, names)) > 3
     axes.set_xticks(shown, [names[i - 1] for i in shown], rotation=90 if upright else 0)
     axes.set_yticks(shown, [names[i - 1] for i in shown])
     axes.set_xlabel("looks at (token s)")
-    axes.grid(False)
-    axes.patch.set(hatch="///", edgecolor="#CCCCCC")  # the future: not a weight of 0
-    if n <= FEW:
+    if len(names) <= FEW:
         _write_numbers(axes, weights, (low + top) / 2)
     return image
 

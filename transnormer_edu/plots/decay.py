@@ -14,18 +14,18 @@ from torch import Tensor
 
 from transnormer_edu.decay import decay_mask, half_life, window
 from transnormer_edu.plots.dilution import NEAR, SHARES, flat_line, mean_mass
+from transnormer_edu.plots.future import causal_image, without_future
 from transnormer_edu.plots.style import (
     BLUE,
     INK,
     LINES,
+    SHADES,
     Drawing,
     drawing,
     need_equal_lengths,
     need_few,
     new_figure,
 )
-
-SHADES = "Blues"
 
 
 @drawing
@@ -130,13 +130,10 @@ def _run(axes: Axes, name: str, sizes: Sequence[float], look: Mapping) -> str:
 
 
 def _mask_axes(axes: Axes, n: int) -> AxesImage:
-    extent = (0.5, n + 0.5, n + 0.5, 0.5)
-    image = axes.imshow(torch.zeros(n, n).numpy(), cmap=SHADES, vmin=0, vmax=1, extent=extent)
+    image = causal_image(axes, torch.zeros(n, n), vmin=0, vmax=1)
     axes.set(xlabel="token s (number)", ylabel="token t (number)")
     axes.set_xticks([1, n // 2, n])
     axes.set_yticks([1, n // 2, n])
-    axes.grid(False)
-    axes.patch.set(hatch="///", edgecolor="#CCCCCC")  # the future
     return image
 
 
@@ -152,8 +149,7 @@ def _set_rate(rate: float, n: int, image: AxesImage, line: Line2D) -> str:
         raise ValueError(f"rate is {rate}, expected a number of at least 0")
     mask = decay_mask(torch.tensor([float(rate)]), n)[0]
     mass = mean_mass(mask)
-    future = torch.ones(n, n).triu(1).bool()
-    image.set_data(mask.masked_fill(future, math.nan).numpy())
+    image.set_data(without_future(mask))
     line.set_data(100 * SHARES, mass)
     r = torch.tensor(float(rate))
     reach = f"half-life {half_life(r):.2g} tokens, window {window(r):.2g}"

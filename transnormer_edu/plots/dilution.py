@@ -1,7 +1,6 @@
 """Where the mass of attention maps lies, over neighbourhood size, and maps side by side."""
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,6 +12,7 @@ from matplotlib.image import AxesImage
 from torch import Tensor
 
 from transnormer_edu.dilution import attention_mass, local_mass
+from transnormer_edu.plots.future import causal_image, without_future
 from transnormer_edu.plots.style import (
     INK,
     LINES,
@@ -27,7 +27,7 @@ Maps = Float[Tensor, "*batch n n"]
 
 SHARES = torch.linspace(0, 1, 41)
 NEAR = 16  # of SHARES: the nearest 40 %
-SHADES, SHADE_POWER = "Blues", 0.5  # the root of a share: 4 % is a fifth of the way to black
+SHADE_POWER = 0.5  # the root of a share: 4 % is a fifth of the way to black
 
 
 @drawing
@@ -121,19 +121,12 @@ def map_grid(maps: Mapping[str, Float[Tensor, "layers heads n n"]]) -> Drawing:
 
 def draw_map(axes: Axes, weights: Float[Tensor, "n n"]) -> AxesImage:
     """A map's shares as shades; the future is hatched."""
-    n = len(weights)
-    norm = PowerNorm(SHADE_POWER, 0, 1)
-    extent = (0.5, n + 0.5, n + 0.5, 0.5)
-    image = axes.imshow(seen_mass(weights), cmap=SHADES, norm=norm, extent=extent)
-    axes.grid(False)
-    axes.patch.set(hatch="///", edgecolor="#CCCCCC")
-    return image
+    return causal_image(axes, attention_mass(weights), norm=PowerNorm(SHADE_POWER, 0, 1))
 
 
 def seen_mass(weights: Float[Tensor, "n n"]):
     """Shares of each row as an array, NaN in the future."""
-    future = torch.ones(weights.shape).triu(1).bool()
-    return attention_mass(weights).masked_fill(future, math.nan).numpy()
+    return without_future(attention_mass(weights))
 
 
 @drawing

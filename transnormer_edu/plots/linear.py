@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from transnormer_edu.plots.attention import SHADES
 from transnormer_edu.plots.style import (
     BLUE,
     INK,
     LINES,
+    SHADES,
     Drawing,
     drawing,
     need_equal_lengths,

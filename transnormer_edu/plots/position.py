@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
 from torch import Tensor
 
+from transnormer_edu.plots.future import without_future
 from transnormer_edu.plots.style import (
     BLUE,
     INK,
@@ -191,9 +191,9 @@ def _frame(axes: Axes, radius: float) -> None:
 
 def _shades(axes: Axes, weight: Float[Tensor, "n n"]) -> AxesImage:
     n = len(weight)
-    past = weight.masked_fill(torch.ones(n, n).triu(1) > 0, torch.nan).numpy()
     edges = (0.5, n + 0.5)
-    image = axes.imshow(past, cmap="Greys", vmin=-1, vmax=1, extent=(*edges, *edges[::-1]))
+    extent = (*edges, *edges[::-1])
+    image = axes.imshow(without_future(weight), cmap="Greys", vmin=-1, vmax=1, extent=extent)
     stairs = [s + 0.5 for s in range(n + 1)]
     look = {"facecolor": "none", "edgecolor": "#999999", "hatch": "///", "linewidth": 0.5}
     axes.fill_between(stairs, stairs, 0.5, step="post", **look)

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 INK, BLUE, ORANGE, GREEN, PINK = "#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 PALE = "#DCE9F2"  # a fill that black text can be read on
+SHADES = "Blues"  # from white to dark: the order stays when it is printed in grey
 LINES = (
     {"color": BLUE, "linestyle": "-", "marker": "o"},
     {"color": ORANGE, "linestyle": "--", "marker": "s"},

@@ -9,13 +9,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from transnormer_edu.plots.attention import SHADES
 from transnormer_edu.plots.style import (
     BLUE,
     INK,
     LINES,
     ORANGE,
     PALE,
+    SHADES,
     Drawing,
     drawing,
     need_equal_lengths,
