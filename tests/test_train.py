@@ -520,6 +520,21 @@ def test_what_cannot_be_resumed_says_why(whole, book, tmp_path):
 
 
 @pytest.mark.bad_input
+def test_a_checkpoint_of_another_program_is_named(whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "run")
+    checkpoint = tmp_path / "run" / "checkpoint.pt"
+    ours = torch.load(checkpoint, weights_only=True)
+    for entry in ours:
+        torch.save({name: value for name, value in ours.items() if name != entry}, checkpoint)
+        with pytest.raises(ValueError, match=rf"no checkpoint of ours \(it lacks {entry}\): start"):
+            resume(tmp_path / "run")
+    torch.save([1, 2], checkpoint)
+    with pytest.raises(ValueError, match="it lacks about, step, model"):
+        resume(tmp_path / "run")
+    assert log(tmp_path / "run") == log(whole)
+
+
+@pytest.mark.bad_input
 def test_what_cannot_be_trained_says_why(corpus):
     with pytest.raises(ValueError, match="one batch needs 5000 x 16 = 80000"):
         new_trainer(corpus, batch_size=5000, steps=1)

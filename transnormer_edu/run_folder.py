@@ -42,6 +42,7 @@ from transnormer_edu.tokenizer import Tokenizer
 
 CHECKPOINT, SETTINGS, LOG, LOOKS = "checkpoint.pt", "settings.json", "log.csv", "log.json"
 OURS = (CHECKPOINT, SETTINGS, LOG, LOOKS, "tokenizer.json", "best", "last")
+ENTRIES = ("about", "step", "model", "optimizer", "random", "best", "looks", "seconds")
 COLUMNS = (
     "step", "loss", "learning_rate", "gradient_norm", "tokens", "seconds",
     "held_out_bits_per_byte",
@@ -99,17 +100,20 @@ class RunFolder:
             sweep(self.path / name)
         try:
             state = torch.load(self.path / CHECKPOINT, map_location="cpu", weights_only=True)
-            step = state["step"]
+            lacking = [entry for entry in ENTRIES if entry not in state]
+            if lacking:
+                raise ValueError(f"it lacks {', '.join(lacking)}")
         except Exception as error:  # torch raises many kinds for a file that is no checkpoint
             raise ValueError(
                 f"{self.path / CHECKPOINT} is damaged or no checkpoint of ours ({error}): start "
                 f"from the weights instead, --from {self.path / 'best'}."
             ) from error
-        self._write_log([line for line in self._read_log() if int(line["step"]) <= step])
+        done = [line for line in self._read_log() if int(line["step"]) <= state["step"]]
+        self._write_log(done)
         return state
 
     def save_checkpoint(self, state: dict) -> None:
-        """Replace checkpoint.pt. DiskFull leaves the old one."""
+        """Replace checkpoint.pt by all `ENTRIES`. DiskFull leaves the old one."""
         with whole_file(self.path / CHECKPOINT) as file:
             torch.save(state, file)
 
