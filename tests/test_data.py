@@ -70,7 +70,7 @@ def test_no_paragraph_stands_twice(english):
 
 def test_planted_copies_are_dropped_and_the_rest_stays():
     names = [f"module{i}" for i in range(200)]
-    held = [name for name in names if data._is_held_out(data._family(name))]
+    held = [name for name in names if data.is_held_out(data._family(name))]
     free = [name for name in names if name not in held]
     assert 5 < len(held) < 50
     nearly = essay(0).replace("word20 ", "other ")  # 8 of its 33 windows are new

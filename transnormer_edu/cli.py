@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from transnormer_edu.ablate_command import ablate
 from transnormer_edu.train_command import train
 
 app = typer.Typer(
@@ -76,6 +77,7 @@ def lab():
 
 
 app.command()(says_what_is_wrong(train))
+app.command()(says_what_is_wrong(ablate))
 
 
 @app.command()

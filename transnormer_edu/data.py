@@ -120,7 +120,7 @@ def _family(name: str) -> str:
     return re.sub(r"^_(py)?", "", name.split(".")[0])
 
 
-def _is_held_out(family: str) -> bool:
+def is_held_out(family: str) -> bool:
     """A coin with HELD_OUT_SHARE for heads that always falls alike for the same name."""
     # The 2 was chosen before anything was trained: texts of many kinds, a tenth of all in size.
     digest = hashlib.sha256(f"held out 2: {family}".encode()).digest()
@@ -130,7 +130,7 @@ def _is_held_out(family: str) -> bool:
 def _split_by_module(name: str, documents: Iterable[Document]) -> Corpus:
     train, held_out = [], []
     for document in documents:
-        (held_out if _is_held_out(_family(document.name)) else train).append(document)
+        (held_out if is_held_out(_family(document.name)) else train).append(document)
     seen: set[bytes] = set()
     train = list(_without_copies(train, seen))
     return Corpus(name, tuple(train), tuple(_without_copies(held_out, seen)), source=name)
@@ -207,8 +207,8 @@ def _read_user_text(path: Path) -> Corpus:
     else:
         documents = [Document(path.name, read_text_file(path))]
     if len(documents) >= 20:
-        held_out = [document for document in documents if _is_held_out(document.name)]
-        train = [document for document in documents if not _is_held_out(document.name)]
+        held_out = [document for document in documents if is_held_out(document.name)]
+        train = [document for document in documents if not is_held_out(document.name)]
     if len(documents) < 20 or not held_out or not train:
         train, held_out = [], []
         for document in documents:

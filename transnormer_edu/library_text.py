@@ -29,6 +29,19 @@ def standard_library(read: Callable[[str], str]) -> Iterator[tuple[str, str]]:
 
     Errors: FileNotFoundError for a Python that carries no .py files.
     """
+    for name, path in standard_library_files():
+        try:
+            text = read(path.read_text(encoding="utf-8"))
+        except (SyntaxError, UnicodeDecodeError):  # a few files are wrong on purpose
+            continue
+        yield (name, text)
+
+
+def standard_library_files() -> list[tuple[str, Path]]:
+    """Name and path of each module of the standard library, in the order of the paths.
+
+    Errors: FileNotFoundError for a Python that carries no .py files.
+    """
     root = Path(sysconfig.get_paths()["stdlib"])
     files = [
         path for path in sorted(root.rglob("*.py")) if _is_library_file(path.relative_to(root))
@@ -38,12 +51,7 @@ def standard_library(read: Callable[[str], str]) -> Iterator[tuple[str, str]]:
             f"The standard library's source was expected as .py files in {root}, and there are "
             f"none (a zipped or slim Python): give a text file of your own instead, --data PATH."
         )
-    for path in files:
-        try:
-            text = read(path.read_text(encoding="utf-8"))
-        except (SyntaxError, UnicodeDecodeError):  # a few files are wrong on purpose
-            continue
-        yield (".".join(path.relative_to(root).with_suffix("").parts), text)
+    return [(".".join(path.relative_to(root).with_suffix("").parts), path) for path in files]
 
 
 def _is_library_file(path: Path) -> bool:
