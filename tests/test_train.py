@@ -293,6 +293,9 @@ def test_exported_weights_are_half_as_large_and_as_good(whole, corpus, tmp_path)
     header["__metadata__"] = {"format": "pt"}  # as others write it
     text = json.dumps(header).encode().ljust(length)
     (tmp_path / "small" / "model.safetensors").write_bytes(add[:8] + text + add[8 + length :])
+    with pytest.raises(ValueError, match="header is not as it was saved"):
+        export(tmp_path / "small", tmp_path / "other")
+    (tmp_path / "small" / "model.safetensors.index.json").unlink()
     with pytest.raises(ValueError, match="does not say what it was trained on"):
         export(tmp_path / "small", tmp_path / "other")
 

@@ -85,10 +85,11 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 @contextmanager
-def whole_folder(folder: str | Path, *, last: str) -> Iterator[Path]:
+def whole_folder(folder: str | Path, *, last: str, seal: str | None = None) -> Iterator[Path]:
     """An empty folder to write into; its files take the name `folder` only once all are there.
 
-    Where `folder` exists its files are replaced, the one named `last` at the end.
+    Where `folder` exists its files are replaced, the one named `last` at the end. A file named
+    `seal`, which vouches for all others, is away in the meantime.
 
     Errors: NotADirectoryError where `folder` is a file; OSError, in one sentence, where it cannot
     be written. The unfinished neighbour is removed then, and an older folder stays as it was.
@@ -102,7 +103,7 @@ def whole_folder(folder: str | Path, *, last: str) -> Iterator[Path]:
         part = Path(tempfile.mkdtemp(prefix=f".{folder.name}{PART}.", dir=folder.parent))
         part.chmod(0o755)  # a private folder otherwise, and its name becomes `folder`
         yield part
-        replace_folder(part, folder, last=last)
+        replace_folder(part, folder, last=last, seal=seal)
     except DiskFull:
         raise
     except OSError as error:
@@ -114,12 +115,15 @@ def whole_folder(folder: str | Path, *, last: str) -> Iterator[Path]:
             shutil.rmtree(part, ignore_errors=True)
 
 
-def replace_folder(part: str | Path, folder: str | Path, *, last: str) -> None:
+def replace_folder(
+    part: str | Path, folder: str | Path, *, last: str, seal: str | None = None
+) -> None:
     """Move the finished folder `part` to the name `folder`.
 
     No system renames a folder over a full one in a single step. So where `folder` exists, its files
     are replaced one by one, and the file named `last` at the end: the others must fit both the old
-    and the new `last`. (The weights go last; config and tokenizer do not change during a run.)
+    and the new `last`. (The weights go last; config and tokenizer do not change during a run.) The
+    file named `seal`, checksums of all others, fits neither mixture: it goes first and comes last.
     """
     part, folder = Path(part), Path(folder)
     for file in part.iterdir():
@@ -128,7 +132,10 @@ def replace_folder(part: str | Path, folder: str | Path, *, last: str) -> None:
     if not folder.exists():
         os.replace(part, folder)
     else:
-        for file in sorted(part.iterdir(), key=lambda file: (file.name == last, file.name)):
+        if seal is not None:
+            (folder / seal).unlink(missing_ok=True)
+        order = lambda file: (file.name == seal, file.name == last, file.name)  # noqa: E731
+        for file in sorted(part.iterdir(), key=order):
             os.replace(file, folder / file.name)
         part.rmdir()
     sync_folder(folder.parent)

@@ -1,145 +1,102 @@
-"""Weights on disk, in the format of the released models.
+"""Weights on disk, in the format of the released models: reading a folder, and writing one.
 
-    config.json                      sizes and choices
-    model.safetensors                the weights; or pytorch_model.bin; or either in shards,
-    *.index.json                     which name the file that each tensor is in
+    config.json                         sizes and choices: released_config.py
+    model.safetensors or the like       the weights: weight_files.py
+    model.safetensors.index.json        in folders that we wrote, checksums: checksums.py
 
-Reading executes nothing: .bin files are opened with `weights_only`. Writing is whole or not at all.
+Reading executes nothing. Writing is whole or not at all.
 """
 
 import json
-import zipfile
-from dataclasses import MISSING, asdict, fields
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
+from tqdm import tqdm
 
-from transnormer_edu import check
+from transnormer_edu import check, gptq, hub
 from transnormer_edu.atomic import whole_folder
+from transnormer_edu.checksums import INDEX, seal
 from transnormer_edu.config import TransNormerConfig
+from transnormer_edu.released_config import (
+    check_name,
+    config_from_json,
+    config_to_json,
+    read_config,
+)
+from transnormer_edu.weight_files import (
+    WEIGHTS,
+    Stored,
+    check_stored,
+    open_weights,
+    take,
+    unreadable,
+)
 
-WEIGHTS = "model.safetensors"
-WEIGHT_FILES = (WEIGHTS, "pytorch_model.bin")
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
-
-# Our field -> the released config's. What the original code does not know keeps our own name.
-RELEASED = {
-    "vocab_size": "vocab_size",
-    "dim": "decoder_embed_dim",
-    "layers": "decoder_layers",
-    "heads": "decoder_attention_heads",
-    "glu_dim": "glu_dim",
-    "hidden_dim": "hidden_dim",
-    "activation": "linear_act_fun",
-    "norm": "norm_type",
-    "init_std": "init_std",
-    "pad_token_id": "pad_token_id",
-    "bos_token_id": "bos_token_id",
-    "eos_token_id": "eos_token_id",
-    "gate": "gate",
-    "glu_activation": "glu_activation",
-    "decay": "decay",
-}
-NEEDED = ("vocab_size", "dim", "layers", "heads", "glu_dim")
+THREADS = min(4, os.cpu_count() or 1)  # to copy weights: one alone is slower than a fast disk
 
 
-def config_to_json(config) -> dict:
-    """The config as the released models write it."""
-    if not isinstance(config, TransNormerConfig):
-        return {"model_type": config.model_type, **asdict(config)}
-    named = {theirs: getattr(config, ours) for ours, theirs in RELEASED.items()}
-    if config.absolute_position:  # no released config has this: it is written only where it is used
-        named["absolute_position"] = True
-    return named | {
-        "model_type": config.model_type,
-        "architectures": ["TransnormerForCausalLM"],
-        "linear_use_lrpe_list": [int(i in config.lrpe_layers) for i in range(config.layers)],
-        "no_scale_embedding": not config.scale_embedding,
-        "bias": False,
-        "tie_word_embeddings": True,
-    }
-
-
-def config_from_json(config_class, given: dict, where: str = "config.json"):
-    """The inverse of `config_to_json`; a field that is needed and missing is named."""
-    kind = given.get("model_type", config_class.model_type)
-    if kind != config_class.model_type:
-        raise ValueError(
-            f"{where}: model_type is {kind!r}, expected {config_class.model_type!r}: this is "
-            "another kind of model"
-        )
-    if config_class is not TransNormerConfig:
-        ours = {f.name: given[f.name] for f in fields(config_class) if f.name in given}
-        needed = [f.name for f in fields(config_class) if f.default is MISSING]
-        _demand(where, given, needed)
-        return _made(config_class, ours, where)
-    _demand(where, given, [RELEASED[field] for field in NEEDED])
-    if given.get("bias"):
-        raise ValueError(f"{where} says bias: true; the released models, and this one, have none")
-    ours = {f: given[theirs] for f, theirs in RELEASED.items() if given.get(theirs) is not None}
-    ours["absolute_position"] = given.get("absolute_position", False)
-    check.whole(f"{where}: decoder_layers", given["decoder_layers"])
-    if "linear_use_lrpe_list" in given:
-        flags = given["linear_use_lrpe_list"]
-        if not isinstance(flags, list):
-            raise ValueError(f"{where}: linear_use_lrpe_list is {flags!r}, expected a list of 0, 1")
-        if len(flags) != given["decoder_layers"]:
-            raise ValueError(
-                f"{where}: linear_use_lrpe_list has {len(flags)} entries, expected one for each of "
-                f"{given['decoder_layers']} layers"
-            )
-        ours["lrpe_layers"] = tuple(i for i, flag in enumerate(flags) if flag)
-    unscaled = given.get("no_scale_embedding", False)
-    if not isinstance(unscaled, bool):
-        raise ValueError(f"{where}: no_scale_embedding is {unscaled!r}, expected true or false")
-    return _made(TransNormerConfig, ours | {"scale_embedding": not unscaled}, where)
-
-
-def _made(config_class, fields: dict, where: str):
-    try:
-        return config_class(**fields)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
-
-
-def read_config(folder: str | Path) -> dict:
-    """config.json of a folder, as a dict; one sentence where there is none or it cannot be read."""
-    path = Path(folder) / "config.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"no config.json in {folder}; expected a folder with a model in it")
-    try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not whole JSON ({error}); copy or download it again") from None
-    if not isinstance(given, dict):
-        raise ValueError(f"{path} holds {type(given).__name__}, expected an object with fields")
-    return given
-
-
-def load(folder: str | Path, model_class, dtype: torch.dtype | str | None = None):
-    """A model of `model_class` with config and weights of `folder`; see `from_pretrained`."""
+def load(
+    name: str | Path,
+    model_class,
+    dtype: torch.dtype | str | None = None,
+    *,
+    variant: str | None = None,
+    subfolder: str | None = None,
+    progress: bool = False,
+):
+    """A model of `model_class` with config and weights of a folder; see `from_pretrained`."""
     dtype = None if dtype is None else check.float_type("dtype", dtype)
-    given = read_config(folder)
-    config = config_from_json(model_class.config_class, given, str(Path(folder) / "config.json"))
+    folder, beside = hub.split(hub.local_folder(name, subfolder), subfolder)
+    given = read_config(beside)
+    if variant is None:
+        check_name(Path(name).name, given)
+    where = str(beside / "config.json")
+    config = config_from_json(model_class.config_class, given, where, variant)
+    stored = open_weights(folder)
+    _check_sizes(where, config, stored)
     with torch.device("meta"):
         model = model_class(config)
-    tensors = read_weights(folder)
-    _untie(folder, tensors)
-    _compare(folder, tensors, model.state_dict())
-    own = {name: tensor.to(dtype or tensor.dtype, copy=True) for name, tensor in tensors.items()}
+    quantised = getattr(config, "quantization", None)
+    if quantised is not None:
+        gptq.make_room(model, stored, quantised)
+    stored = _named_as_ours(stored, config)
+    _untie(stored)
+    _drop_empty_biases(stored)
+    _compare(folder, stored, model.state_dict())
+    own = _copy(stored, dtype, progress)
     model.load_state_dict(own, assign=True)
-    if {tensor.dtype for tensor in own.values()} == {torch.float64}:
+    _check_quantised(folder, model)
+    if {t.dtype for t in own.values() if t.is_floating_point()} == {torch.float64}:
         model.double()  # the decay rates too: they come from the config, not from a file
     return model.requires_grad_()
 
 
+def _copy(stored: dict[str, Stored], dtype, progress: bool) -> dict[str, Tensor]:
+    """All tensors, checked, in memory of their own."""
+    total = sum(one.tensor.nbytes for one in stored.values())
+    bar = tqdm(total=total, unit="B", unit_scale=True, desc="weights", disable=not progress)
+
+    def copy(name: str) -> tuple[str, Tensor]:
+        one = stored.pop(name)
+        copied = take(name, one, dtype)
+        bar.update(one.tensor.nbytes)
+        return name, copied
+
+    with bar, ThreadPoolExecutor(THREADS) as pool:
+        return dict(pool.map(copy, list(stored)))
+
+
 def save(folder: str | Path, model) -> None:
     """Write config.json and the weights; on a failure the folder stays as it was."""
-    with whole_folder(folder, last=WEIGHTS) as part:
+    with whole_folder(folder, last=WEIGHTS, seal=INDEX) as part:
         write(part, model)
+        seal(part, WEIGHTS)
 
 
 def write(folder: Path, model, notes: dict[str, str] | None = None) -> None:
@@ -182,103 +139,122 @@ def read_notes(folder: str | Path) -> dict[str, str]:
         with safe_open(path, "pt") as file:
             return file.metadata() or {}
     except SafetensorError as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
 
 
-def read_weights(folder: str | Path) -> dict[str, Tensor]:
-    """All tensors of a folder by name, memory-mapped; errors name the file."""
-    folder = Path(folder)
-    for name in WEIGHT_FILES:
-        if (folder / name).is_file():
-            return _read_file(folder / name)
-        if (folder / f"{name}.index.json").is_file():
-            return _read_shards(folder, folder / f"{name}.index.json")
-    raise FileNotFoundError(
-        f"no weights in {folder}; expected {' or '.join(WEIGHT_FILES)}, or an index of shards"
-    )
+def _check_sizes(where: str, config, stored: dict[str, Stored]) -> None:
+    """ValueError for sizes that no such weights have, before a model of them is made.
 
-
-def _read_shards(folder: Path, index: Path) -> dict[str, Tensor]:
-    try:
-        where = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        shards = sorted(set(where.values()))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    (Which may be too large for any memory, even without numbers in it.)
+    """
+    prefix = "model.layers."
+    there = {name.removeprefix(prefix).split(".")[0] for name in stored if name.startswith(prefix)}
+    first = next(i for i in range(len(there) + 1) if str(i) not in there)
+    if first != config.layers:
+        what = "missing" if first < config.layers else "not expected"
+        at = min(first, config.layers)
         raise ValueError(
-            f"{index} is not an index of shards; expected a weight_map in it"
-        ) from None
-    tensors = {}
-    for shard in shards:
-        if Path(str(shard)).name != shard or not (folder / shard).is_file():
-            raise FileNotFoundError(f"{index.name} names {shard}, which is not in {folder}")
-        tensors |= _read_file(folder / shard)
-    return tensors
+            f"tensor {prefix}{at}.token_mixer.qkvu_proj and all others of that layer are {what}; "
+            f"{where} says {config.layers} layers"
+        )
+    longest = max((max(one.tensor.shape, default=0) for one in stored.values()), default=0)
+    for field in ("vocab_size", "dim", "glu_dim", "hidden_dim", "gate"):
+        size = getattr(config, field, None)
+        if isinstance(size, int) and size > 16 * longest:  # up to 16 numbers are packed into one
+            raise ValueError(f"{where} says {field} {size}, but no tensor has an axis so long")
 
 
-def _read_file(path: Path) -> dict[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        # Only the newer of PyTorch's two formats, a zip file, can be mapped.
-        mmap = zipfile.is_zipfile(path)
-        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except (PermissionError, MemoryError):
-        raise
-    except Exception as error:  # a damaged .bin makes torch raise nearly any kind
-        raise _unreadable(path, error) from None
-    if not isinstance(tensors, dict) or not all(map(_is_named_tensor, tensors.items())):
-        raise ValueError(f"{path} holds something other than tensors by name")
-    return tensors
+def _named_as_ours(stored: dict[str, Stored], config) -> dict[str, Stored]:
+    """The tensors of a thin gate by our names, whatever they are called in the file.
+
+    TransNormerLLM3's names were not seen. Assumed is that they are the first series' but for the
+    gate, whose two matrices (rank, d) and (hidden, rank) are the only ones of their shapes in a
+    layer, and for the projection of q, k, v without u, (3 hidden, d), which likewise stands alone.
+    """
+    rank = getattr(config, "gate", None)
+    if not isinstance(config, TransNormerConfig) or not isinstance(rank, int):
+        return stored
+    ours = {
+        (3 * config.hidden_dim, config.dim): "qkvu_proj.weight",
+        (rank, config.dim): "u_proj.0.weight",
+        (config.hidden_dim, rank): "u_proj.1.weight",
+    }
+    renamed: dict[str, Stored] = {}
+    for name, one in stored.items():
+        mixer, found, _ = name.partition("token_mixer.")
+        role = ours.get(tuple(one.tensor.shape)) if found and len(ours) == 3 else None
+        own = f"{mixer}token_mixer.{role}" if role else name
+        if own in renamed:
+            raise ValueError(
+                f"{one.file}: tensor {name} has shape {tuple(one.tensor.shape)} like another of "
+                f"its layer; expected one such, for a gate of rank {rank}"
+            )
+        renamed[own] = one
+    return renamed
 
 
-def _is_named_tensor(item) -> bool:
-    name, tensor = item
-    return isinstance(name, str) and isinstance(tensor, Tensor)
-
-
-def _unreadable(path: Path, error: Exception) -> ValueError:
-    first = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-    return ValueError(
-        f"{path} cannot be read as weights: it is truncated, damaged, or holds something other "
-        f"than tensors ({first}); copy or download it again"
-    )
-
-
-def _untie(folder, tensors: dict[str, Tensor]) -> None:
+def _untie(stored: dict[str, Stored]) -> None:
     """Drop the head, where a file has it: it is the embedding once more."""
-    head = tensors.pop(HEAD, None)
-    if head is not None and EMBEDDING not in tensors:
-        tensors[EMBEDDING] = head  # a file may keep either of the two names
-    if head is not None and EMBEDDING in tensors and not torch.equal(head, tensors[EMBEDDING]):
+    head = stored.pop(HEAD, None)
+    if head is None:
+        return
+    embedding = stored.setdefault(EMBEDDING, head)  # a file may keep either of the two names
+    if not torch.equal(head.tensor, embedding.tensor):
+        check_stored(HEAD, head)  # damage would be another sentence
+        check_stored(EMBEDDING, embedding)
         raise ValueError(
-            f"{folder}: {HEAD} differs from {EMBEDDING}; expected the same numbers, since the "
+            f"{head.file}: {HEAD} differs from {EMBEDDING}; expected the same numbers, since the "
             "model's head is its embedding"
         )
 
 
-def _compare(folder, tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    missing, extra = expected.keys() - tensors.keys(), tensors.keys() - expected.keys()
+def _drop_empty_biases(stored: dict[str, Stored]) -> None:
+    """AutoGPTQ writes a bias beside each quantised matrix; here it must be zero."""
+    for name in [n for n in stored if n.endswith(".bias") and f"{n[:-5]}.qweight" in stored]:
+        one = stored.pop(name)
+        check_stored(name, one)
+        if one.tensor.any():
+            raise ValueError(f"{one.file}: tensor {name} is not zero; these models have no bias")
+
+
+def _compare(folder, stored: dict[str, Stored], expected: dict[str, Tensor]) -> None:
+    missing, extra = expected.keys() - stored.keys(), stored.keys() - expected.keys()
     if missing:
-        raise ValueError(f"{folder}: tensor {_first(missing)} missing; the config asks for it")
+        raise ValueError(
+            f"{folder}: tensor {_first(missing)} missing; the config asks for it" + _hint(extra)
+        )
     if extra:
-        raise ValueError(f"{folder}: tensor {_first(extra)} not expected; the config has no such")
-    for name, tensor in tensors.items():
-        if tensor.shape != expected[name].shape:
+        file = stored[min(extra)].file
+        raise ValueError(f"{file}: tensor {_first(extra)} not expected; the config has no such")
+    for name, one in stored.items():
+        tensor, wanted = one.tensor, expected[name]
+        if tensor.shape != wanted.shape:
             raise ValueError(
-                f"{folder}: tensor {name} has shape {tuple(tensor.shape)}, expected "
-                f"{tuple(expected[name].shape)} from the config"
+                f"{one.file}: tensor {name} has shape {tuple(tensor.shape)}, expected "
+                f"{tuple(wanted.shape)} from the config"
             )
-        if not tensor.is_floating_point():
-            raise ValueError(f"{folder}: tensor {name} is {tensor.dtype}, expected floating point")
+        if tensor.dtype != wanted.dtype and not _both_floating(tensor, wanted):
+            kind = "floating point" if wanted.is_floating_point() else wanted.dtype
+            raise ValueError(f"{one.file}: tensor {name} is {tensor.dtype}, expected {kind}")
+
+
+def _both_floating(*tensors: Tensor) -> bool:
+    return all(tensor.is_floating_point() for tensor in tensors)
+
+
+def _hint(extra: set[str]) -> str:
+    return f" (but the weights have {min(extra)}, which it does not)" if extra else ""
+
+
+def _check_quantised(folder, model) -> None:
+    for name, module in model.named_modules():
+        if isinstance(module, gptq.QuantLinear):
+            try:
+                module.check_stored(name)
+            except ValueError as error:
+                raise ValueError(f"{folder}: {error}") from None
 
 
 def _first(names) -> str:
     first, *others = sorted(names)
     return f"{first} and {len(others)} more are" if others else f"{first} is"
-
-
-def _demand(where: str, given: dict, needed: list[str]) -> None:
-    absent = [name for name in needed if given.get(name) is None]
-    if absent:
-        raise ValueError(
-            f"{where} lacks {', '.join(absent)}; expected it to give the model's sizes"
-        )

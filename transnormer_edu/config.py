@@ -7,7 +7,10 @@ from typing import ClassVar
 from transnormer_edu import check
 from transnormer_edu.activation import ACTIVATIONS
 from transnormer_edu.decay import SCHEDULES
+from transnormer_edu.gptq import GPTQFormat
 from transnormer_edu.norm import NORMS
+
+BLOCKS = ("sequential", "parallel")
 
 
 @dataclass(frozen=True)
@@ -25,11 +28,13 @@ class TransNormerConfig:
         scale_embedding        multiply embeddings by sqrt(d)
         gate                   "full": u is a projection of the input; a number: through that many
                                features (16 in TransNormerLLM3-15B); "none": no gate
+        block                  "sequential", or "parallel" as in TransNormerLLM2: see `layers.Block`
         glu_activation         of the gate in SGLU, one of `ACTIVATIONS`
         norm                   one of `NORMS`
         decay                  one of `SCHEDULES`
         absolute_position      add a sinusoid of its position to each embedding (our own choice)
         init_std               standard deviation of initial weights
+        quantization           how the blocks' matrices are stored in few bits; None: they are not
 
     Raises ValueError, in one sentence, for a choice that cannot work.
     """
@@ -54,6 +59,8 @@ class TransNormerConfig:
     pad_token_id: int = 0
     bos_token_id: int = 1
     eos_token_id: int = 2
+    block: str = "sequential"
+    quantization: GPTQFormat | None = None
 
     def __post_init__(self):
         if self.hidden_dim is None:
@@ -102,6 +109,7 @@ class TransNormerConfig:
             ("glu_activation", ACTIVATIONS),
             ("norm", NORMS),
             ("decay", SCHEDULES),
+            ("block", BLOCKS),
         ):
             check.one_of(field, getattr(self, field), table)
         if self.gate not in ("full", "none"):

@@ -1,7 +1,7 @@
 """The layers of TransNormerLLM: GLA mixes tokens, SGLU mixes channels, a block is both.
 
     x = x + GLA(norm(x))          x: (b, n, d)
-    x = x + SGLU(norm(x))
+    x = x + SGLU(norm(x))         (in TransNormerLLM2 side by side: see `Block`)
 
 (arXiv 2307.14995.) No dropout, no bias. Parameter names are those of the
 released models, so that their weights load as they are.
@@ -151,10 +151,19 @@ class SGLU(nn.Module):
 
 
 class Block(nn.Module):
-    """x = x + GLA(norm(x)), then x = x + SGLU(norm(x))."""
+    """One layer, in one of two orders (`config.block`).
+
+        sequential    x = x + GLA(norm(x)),  then  x = x + SGLU(norm(x))
+        parallel      x = x + GLA(norm(x)) + SGLU(norm(x)):  both mixers read the same x
+
+    TransNormerLLM2's README says that the mixers run in parallel; its code was not seen. Assumed is
+    that both read the block's input and that their sum is added to it. Whether one norm serves both
+    or each has its own cannot be told and makes no difference: SRMSNorm has nothing to learn.
+    """
 
     def __init__(self, config: TransNormerConfig, layer: int):
         super().__init__()
+        self.parallel = config.block == "parallel"
         self.token_norm = NORMS[config.norm](config.dim)
         self.token_mixer = GLA(config, layer)
         self.channel_norm = NORMS[config.norm](config.dim)
@@ -163,5 +172,7 @@ class Block(nn.Module):
     def forward(self, x, position, real=None, state=None, return_state=False):
         """As `GLA.forward`: (b, n, d) in, the same and the layer's state out."""
         mixed, state = self.token_mixer(self.token_norm(x), position, real, state, return_state)
+        if self.parallel:
+            return x + mixed + self.channel_mixer(self.channel_norm(x)), state
         x = x + mixed
         return x + self.channel_mixer(self.channel_norm(x)), state

@@ -114,16 +114,34 @@ class LanguageModel(nn.Module):
         checkpoint.save(folder, self)
 
     @classmethod
-    def from_pretrained(cls, folder, dtype: torch.dtype | str | None = None) -> "LanguageModel":
+    def from_pretrained(
+        cls,
+        folder,
+        dtype: torch.dtype | str | None = None,
+        *,
+        variant: str | None = None,
+        subfolder: str | None = None,
+        progress: bool = False,
+    ) -> "LanguageModel":
         """A model with the weights and config of `folder`, in their own type or in `dtype`.
 
-        (torch.float16 or its name; in float64 the decay rates are exact to its last digit.)
+        folder      config.json beside weights: model.safetensors or pytorch_model.bin, whole or in
+                    shards, or AutoGPTQ's file; or "owner/name" on Hugging Face's hub
+        dtype       torch.float16 or its name; in float64 the decay rates are exact
+        variant     for a later series, of which less is known: "transnormerllm2", whose mixers are
+                    taken to stand side by side (`layers.Block`), or "transnormerllm3", with a gate
+                    of rank 16 that is found by its shape, whatever its tensors are called. Neither
+                    was verified with real weights.
+        subfolder   of `folder`, for repositories with several revisions of the weights
+        progress    show a bar
 
-        Reads the released format: config.json beside model.safetensors or pytorch_model.bin, whole
-        or in shards; nothing in the folder is executed. Raises FileNotFoundError or ValueError,
-        naming file and tensor, where something is missing, extra, truncated or of another shape.
+        Nothing in the folder is executed. At most one copy of the weights is held, in `dtype`,
+        but for .bin files of before PyTorch 1.6, which cannot be mapped. Raises FileNotFoundError
+        or ValueError, naming file and tensor, where something is missing, extra, damaged or of
+        another shape.
         """
-        return checkpoint.load(folder, cls, dtype)
+        choices = dict(variant=variant, subfolder=subfolder, progress=progress)
+        return checkpoint.load(folder, cls, dtype, **choices)
 
     @torch.no_grad()
     def _initialise(self):

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 
 from transnormer_edu import check
-from transnormer_edu.checkpoint import read_config
 from transnormer_edu.model import LanguageModel, TransNormerLLM
+from transnormer_edu.released_config import read_config
 from transnormer_edu.transformer import Transformer
 
 MODELS = {model.config_class.model_type: model for model in (TransNormerLLM, Transformer)}

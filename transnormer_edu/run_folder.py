@@ -34,11 +34,13 @@ from transnormer_edu.atomic import (
     whole_folder,
     write_text,
 )
-from transnormer_edu.checkpoint import WEIGHTS, config_to_json
+from transnormer_edu.checksums import INDEX, seal
 from transnormer_edu.data import Corpus, zlib_bits_per_byte
 from transnormer_edu.pretrained import load_pretrained
+from transnormer_edu.released_config import config_to_json
 from transnormer_edu.settings import TrainSettings
 from transnormer_edu.tokenizer import Tokenizer
+from transnormer_edu.weight_files import WEIGHTS
 
 CHECKPOINT, SETTINGS, LOG, LOOKS = "checkpoint.pt", "settings.json", "log.csv", "log.json"
 OURS = (CHECKPOINT, SETTINGS, LOG, LOOKS, "tokenizer.json", "best", "last")
@@ -164,10 +166,11 @@ def _is_log_line(line: list[str]) -> bool:
 def save_model(folder: Path, model: nn.Module, tokenizer, about: dict) -> None:
     """Released format, tokenizer and model card, with `about` inside the weight file."""
     notes = {key: v if isinstance(v, str) else json.dumps(v) for key, v in about.items()}
-    with whole_folder(folder, last=WEIGHTS) as part:
+    with whole_folder(folder, last=WEIGHTS, seal=INDEX) as part:
         checkpoint.write(part, model, notes)
         tokenizer.save(part)
         write_text(part / "README.md", model_card(model, about))
+        seal(part, WEIGHTS)
 
 
 def export(source: str | Path, folder: str | Path, dtype: torch.dtype = torch.float16) -> None:

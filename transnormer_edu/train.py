@@ -33,10 +33,10 @@ from tqdm.auto import tqdm
 from transnormer_edu import check
 from transnormer_edu.atomic import whole_turn
 from transnormer_edu.batches import Batches
-from transnormer_edu.checkpoint import config_from_json
 from transnormer_edu.data import Corpus, load_corpus
 from transnormer_edu.evaluate import Score, check_fit, evaluate
 from transnormer_edu.pretrained import MODELS, load_pretrained
+from transnormer_edu.released_config import config_from_json
 from transnormer_edu.run_folder import RunFolder, about_run, weights_folder
 from transnormer_edu.settings import TrainSettings
 from transnormer_edu.tokenizer import Tokenizer
