@@ -213,6 +213,14 @@ def test_the_next_token_is_the_last_real_one_of_each_row(model):
 
 
 @pytest.mark.bad_input
+def test_no_token_comes_next_in_a_row_that_is_all_padding(model):
+    mask = torch.tensor([[1, 1, 1], [0, 0, 0]])
+    with pytest.raises(ValueError, match="a row of attention_mask has no real token; expected"):
+        model.next_token(tokens(2, 3), mask)
+    assert model(tokens(2, 3), attention_mask=mask).shape == (2, 3, 37)  # nothing is asked of it
+
+
+@pytest.mark.bad_input
 def test_a_state_of_another_model_is_named(model):
     _, state = type(model)(model.config)(tokens(2, 5), return_state=True)
     with pytest.raises(ValueError, match=r"3 layers and 2 rows.* was given 4 rows"):

@@ -63,8 +63,6 @@ def stream(
     ids = ids.to(device)
     attention_mask = attention_mask.to(device) if attention_mask is not None else None
     model.check_input(ids, attention_mask=attention_mask)
-    if attention_mask is not None and not attention_mask.bool().any(dim=1).all():
-        raise ValueError("a row of attention_mask has no real token; expected at least one")
     stops = torch.tensor(_stop_ids(stop_tokens, model.config), dtype=torch.long, device=device)
     draw = torch.Generator(device)
     draw.manual_seed(seed) if seed is not None else draw.seed()

@@ -87,8 +87,11 @@ class LanguageModel(nn.Module):
         """The logits after each row's last real token alone, and the state: what decoding needs.
 
         (Those of a long prompt would be n V numbers, of which n - 1 rows are thrown away.)
+        Raises what `forward` raises, and ValueError for a row that is all padding.
         """
         self.check_input(ids, None, attention_mask, state)
+        if attention_mask is not None and not attention_mask.bool().any(dim=1).all():
+            raise ValueError("a row of attention_mask has no real token; expected at least one")
         ids, real, _ = _padding_to_the_left(ids.long(), attention_mask)
         x, state = self._read(ids, real, state, return_state=True)
         return self._head(x[:, -1]), state
