@@ -15,5 +15,5 @@ MODELS = {model.config_class.model_type: model for model in (TransNormerLLM, Tra
 def load_pretrained(folder: str | Path, dtype: torch.dtype | str | None = None) -> LanguageModel:
     """`from_pretrained` of the model that config.json names by its model_type."""
     kind = read_config(folder).get("model_type", TransNormerLLM.config_class.model_type)
-    check.one_of(f"{folder}: model_type", kind, MODELS)
+    check.one_of(f"{folder}/config.json: model_type", kind, MODELS)
     return MODELS[kind].from_pretrained(folder, dtype)
