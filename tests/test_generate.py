@@ -1,5 +1,6 @@
 """Decoding with a state is decoding by reading everything again; choices mean what they say."""
 
+import math
 from itertools import islice
 from pathlib import Path
 
@@ -163,6 +164,16 @@ def test_bad_calls_are_named(call, sentence):
 def test_what_are_no_ids_is_named(ids):
     with pytest.raises(TypeError, match="expected token ids: a tensor .* encode makes them"):
         generate(linear(), ids)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_no_token_is_chosen_from_what_are_no_numbers(temperature, number):
+    model = linear()
+    model.model["embed_tokens"].weight.data[7, 0] = number  # the head: logit 7 of every row
+    with pytest.raises(FloatingPointError, match="logit is (nan|inf), expected a number"):
+        generate(model, tokens(2, 3), temperature=temperature, seed=0)
 
 
 @pytest.mark.bad_input

@@ -50,7 +50,7 @@ def stream(
     seed             of the draws: the same seed, the same text on the same machine
 
     Raises ValueError, or TypeError for a wrong type, in one sentence, for prompts and numbers that
-    cannot work.
+    cannot work; FloatingPointError where the model's logits are no numbers.
     """
     if not hasattr(model, "next_token"):
         raise TypeError(
@@ -87,6 +87,13 @@ def _decode(model, ids, attention_mask, max_new_tokens, stops, choose):
 def _choose(
     logits: Float[Tensor, "b v"], temperature, top_k, top_p, draw: torch.Generator
 ) -> Int[Tensor, "b"]:
+    best = logits.amax(dim=-1)  # NaN where any of the row is
+    wrong = best[~best.isfinite()]
+    if wrong.numel():
+        raise FloatingPointError(
+            f"a largest logit is {wrong[0].item()}, expected a number: are the weights whole? (In "
+            "float16 large activations overflow; from_pretrained(folder, torch.float32) does not.)"
+        )
     if temperature == 0:
         return logits.argmax(dim=-1)
     logits = logits.float() - logits.float().amax(dim=-1, keepdim=True)  # so that none overflows
