@@ -20,6 +20,8 @@ app = typer.Typer(
 )
 bench = typer.Typer(no_args_is_help=True, help="Measure speed on this machine.")
 app.add_typer(bench, name="bench")
+exercises = typer.Typer(no_args_is_help=True, help="Check exercises; prove the checks.")
+app.add_typer(exercises, name="exercises")
 
 
 def says_what_is_wrong(command):
@@ -161,6 +163,54 @@ def info(
     else:
         config = TransNormerConfig.preset(preset)
     typer.echo(describe(config))
+
+
+@exercises.command("check")
+@says_what_is_wrong
+def check_exercises(
+    notebooks: Annotated[
+        list[str], typer.Argument(help="Notebooks: by lesson, 04, or files.", show_default=False)
+    ],
+):
+    """Run a notebook of exercises and say, for each, whether it is right and what is wrong."""
+    from transnormer_edu.exercises.terminal import find_notebook, report
+
+    complete = True
+    for name in notebooks:
+        for line, right in report(find_notebook(name)):
+            typer.echo(line)
+            complete &= right
+    if not complete:
+        raise typer.Exit(1)
+
+
+@exercises.command("prove")
+@says_what_is_wrong
+def prove_exercises(
+    lessons: Annotated[
+        list[str] | None, typer.Argument(help="Only these, by number: 04 05. All by default.")
+    ] = None,
+):
+    """Run all known mistakes and all right answers through the checks; print what was caught."""
+    from transnormer_edu.exercises.proof import prove
+
+    faults = 0
+    for row in prove(lessons or None):
+        typer.echo(row)
+        faults += len(row.faults)
+    if faults:
+        raise typer.Exit(1)
+
+
+@exercises.command("derive")
+@says_what_is_wrong
+def derive_exercises():
+    """For authors: make notebooks/exercises anew from notebooks/solutions."""
+    from transnormer_edu.course import project_root
+    from transnormer_edu.exercises.notebooks import derive_all
+
+    for path, changed in derive_all(project_root()):
+        typer.echo(f"{path.name}: {'written' if changed else 'unchanged'}")
 
 
 @bench.command("attention")

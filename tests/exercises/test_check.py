@@ -1,0 +1,113 @@
+"""The public check: in a process of its own, which stays warm and can be killed."""
+
+import os
+import time
+
+import pytest
+
+from transnormer_edu.exercises import Wrong, _workers, check, worker
+from transnormer_edu.exercises.lesson_04 import by_loop
+
+HELPER = 1.0
+
+
+@pytest.fixture(autouse=True)
+def _no_process_is_left():
+    yield
+    for process in _workers:
+        process.stop()
+    _workers.clear()
+
+
+def in_a_notebook(source: str):
+    """The function `f` as a notebook defines it: in __main__, travelling by value."""
+    names = {"__name__": "__main__"}
+    exec(source, names)
+    return names["f"]
+
+
+def test_right_and_wrong(capsys):
+    check("4.4", by_loop)
+    assert capsys.readouterr().out == "4.4 is right: Decay as a loop\n"
+    with pytest.raises(Wrong, match="It looks as if q and k are swapped"):
+        check("4.4", lambda q, k, *others: by_loop(k, q, *others))
+
+
+def test_a_function_of_a_notebook_with_its_helpers(capsys):
+    source = """
+import math
+two = 2
+def helper(tokens):
+    return math.log(two) / tokens
+def f(tokens):
+    print("looking at", tokens)   # must not disturb anything
+    return helper(tokens)
+"""
+    check("4.1", in_a_notebook(source))
+    assert capsys.readouterr().out.startswith("4.1 is right")
+
+
+def test_the_process_stays_warm():
+    check("4.1", by_log)
+    first = _workers[0].process.pid
+    started = time.perf_counter()
+    check("4.1", by_log)
+    assert time.perf_counter() - started < 5  # well below 0.1 s on a quiet machine
+    assert _workers[0].process.pid == first
+
+
+def by_log(tokens):
+    import math
+
+    return math.log(2) / tokens
+
+
+def test_an_endless_loop_ends(monkeypatch):
+    def forever(*inputs):
+        while True:
+            pass
+
+    check("4.1", by_log)
+    monkeypatch.setattr(worker, "SECONDS", 1.0)
+    with pytest.raises(Wrong, match="no answer after 1 s: does a loop never end"):
+        check("4.4", forever)
+    monkeypatch.undo()
+    check("4.1", by_log)
+
+
+def test_a_crash_ends_nothing_else():
+    with pytest.raises(Wrong, match="ended the whole Python process"):
+        check("4.1", lambda tokens: os._exit(3))
+    check("4.1", by_log)
+
+
+def test_a_worker_that_was_killed_is_replaced():
+    check("4.1", by_log)
+    _workers[0].process.kill()
+    _workers[0].process.wait()
+    check("4.1", by_log)
+
+
+@pytest.mark.bad_input
+def test_what_cannot_be_checked():
+    with pytest.raises(ValueError, match=r"there is no exercise '4.9'; there are 4.1, 4.2"):
+        check("4.9", by_log)
+    with pytest.raises(Wrong, match="got a float, expected your function itself"):
+        check("4.1", 0.5)
+    with open(__file__) as file, pytest.raises(Wrong, match="cannot be handed to the process"):
+        check("4.1", in_a_notebook_with(file))
+
+
+def in_a_notebook_with(file):
+    function = in_a_notebook("def f(tokens):\n    return file.name")
+    function.__globals__["file"] = iter([file]), (x for x in ())  # a generator cannot travel
+    return function
+
+
+def test_another_seed_draws_other_sizes():
+    from transnormer_edu.exercises.catalog import find
+    from transnormer_edu.exercises.draw import Draw
+
+    first, again, other = (next(iter(find("4.4").cases(Draw(seed)))).what for seed in (0, 0, 1))
+    assert first == again != other
+    check("4.4", by_loop, seed=1)

@@ -1,0 +1,95 @@
+"""`transnormer-edu exercises`: on notebook files, with answers, without, and broken ones."""
+
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+from typer.testing import CliRunner
+
+from transnormer_edu.cli import app
+
+ROOT = Path(__file__).parents[2]
+SOLUTION = ROOT / "notebooks" / "solutions" / "04_exercises.ipynb"
+
+
+def run(*arguments, status=0) -> str:
+    result = CliRunner().invoke(app, ["exercises", *map(str, arguments)], env={"COLUMNS": "200"})
+    assert result.exit_code == status, result.output
+    return result.output
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    """Change the solutions' cells, give back the file: notebook({'def decay_loop': source})."""
+
+    def changed(cells: dict[str, str | None]) -> Path:
+        path = Path(shutil.copy(SOLUTION, tmp_path))
+        content = nbformat.read(path, as_version=4)
+        for begins, source in cells.items():
+            (cell,) = [c for c in content.cells if c.source.startswith(begins)]
+            if source is None:
+                content.cells.remove(cell)
+            else:
+                cell.source = source
+        nbformat.write(content, path)
+        return path
+
+    return changed
+
+
+def test_an_untouched_notebook_gets_nothing():
+    said = run("check", "04", status=1)
+    assert "04_exercises.ipynb: 0 of 13 points" in said
+    assert said.count("NOT RIGHT") == 5
+    assert "this is still to be written: return mask [head reader read-token]." in said
+
+
+def test_one_broken_exercise_costs_only_its_own_points(notebook):
+    path = notebook(
+        {
+            "def mask_of_decay": "def mask_of_decay(rate, n):\n    return rate +",
+            "def decay_loop": "def decay_loop(*inputs):\n    import os\n    os._exit(1)",
+            'check("4.1"': None,
+        }
+    )
+    said = run("check", path, status=1)
+    assert "4.1  NOT RIGHT\n     there is no check of it in this notebook" in said
+    assert "4.2  NOT RIGHT\n     NameError" in said
+    assert "4.3  right" in said
+    assert "4.4  NOT RIGHT\n     4.4 could not be checked: your function ended the whole" in said
+    assert "4.5  right" in said
+    assert "7 of 13 points" in said
+
+
+def test_a_cell_that_ends_python(notebook):
+    said = run("check", notebook({"def decay_loop": "import os\nos._exit(1)"}), status=1)
+    assert "4.3  right" in said
+    assert "4.5  NOT RIGHT\n     a cell before it ended the Python process" in said
+
+
+def test_what_is_no_notebook_of_exercises(tmp_path, notebook):
+    assert "no notebook '99' and no exercises of that lesson; there are" in run(
+        "check", "99", status=1
+    )
+    text = tmp_path / "text.ipynb"
+    text.write_text("no notebook")
+    assert "is no notebook" in run("check", text, status=1)
+    nbformat.write(nbformat.v4.new_notebook(), text)
+    assert 'holds no check("4.2", my_function)' in run("check", text, status=1)
+
+
+def test_prove_prints_the_kill_table(monkeypatch):
+    from transnormer_edu.exercises import proof
+    from transnormer_edu.exercises.catalog import find
+
+    monkeypatch.setattr(proof, "of_lesson", lambda lesson: (find("4.1"), find("4.3")))
+    assert "4.1   A rate for a half-life" in run("prove", "04")
+    monkeypatch.setattr(proof, "judge", lambda *x: None)
+    said = run("prove", "04", status=1)
+    assert "'the fraction is upside down' passes (seed 0)" in said
+    assert "the untouched stub passes" in said
+
+
+def test_derive_says_what_it_wrote():
+    assert "04_exercises.ipynb: unchanged" in run("derive")

@@ -1,0 +1,57 @@
+"""Exercises, and checks that a wrong answer does not pass.
+
+    from transnormer_edu.exercises import check
+
+    check("4.2", my_function)      silent but for one line when right; otherwise an AssertionError
+
+In the terminal: `transnormer-edu exercises check 04`. How it works: `exercise` (what one is),
+`judge` (how it is judged), `worker` (where), `lesson_NN` (the exercises and their known mistakes),
+`notebooks` and `terminal` (the files), `proof` (that no known mistake passes).
+"""
+
+from collections.abc import Callable
+
+__all__ = ["Wrong", "check"]
+_workers = []  # one at a time, kept warm
+
+
+class Wrong(AssertionError):
+    """The answer is not right; the message says where, and why if that is known."""
+
+
+def check(number: str, function: Callable, *, seed: int = 0) -> None:
+    """Check `function` as the answer to exercise `number`, "4.2".
+
+    Says so when it is right; raises Wrong with the first wrong place, and with the mistake where
+    it is a known one. It runs in a process of its own and for a limited time, on clones of inputs
+    that `seed` draws. Raises ValueError for a number that no exercise has.
+    """
+    from transnormer_edu.exercises.worker import Stopped, Worker
+
+    if not callable(function):
+        raise Wrong(f"{number}: got a {type(function).__name__}, expected your function itself")
+    pickled = _by_value(number, function)
+    if not (_workers and _workers[0].is_alive()):
+        _workers[:] = [Worker()]
+    try:
+        verdict, sentence = _workers[0].ask(number, pickled, seed)
+    except Stopped as reason:
+        _workers[:] = [Worker()]  # warm again by the time it is needed
+        raise Wrong(f"{number} could not be checked: {reason}") from None
+    if verdict == "unknown":
+        raise ValueError(sentence)
+    if verdict == "wrong":
+        raise Wrong(f"{number} is not right yet.\n{sentence}")
+    print(f"{number} is right: {sentence}")
+
+
+def _by_value(number: str, function: Callable) -> bytes:
+    import cloudpickle
+
+    try:
+        return cloudpickle.dumps(function)
+    except Exception as error:
+        raise Wrong(
+            f"{number}: the function cannot be handed to the process that checks it, because of "
+            f"something outside that it uses ({error})"
+        ) from None

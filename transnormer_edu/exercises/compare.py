@@ -1,0 +1,124 @@
+"""Compare what came back with what should have: the first wrong place, in words."""
+
+from collections.abc import Mapping
+from numbers import Real
+
+import torch
+from torch import Tensor
+
+from transnormer_edu.exercises.observe import Outcome, flat
+
+# Allowed relative error, and absolute error as a share of the largest number.
+TOLERANCE = {
+    torch.float64: (1e-8, 1e-11),
+    torch.float32: (1e-3, 1e-5),
+    torch.float16: (5e-3, 2e-3),
+    torch.bfloat16: (3e-2, 1e-2),
+}
+
+
+def difference(got, want, returns: Mapping[str, str]) -> str | None:
+    """The first thing that is wrong with a returned value, or None."""
+    if got is None:
+        return "it returned None: is a `return` missing?"
+    if len(returns) == 1:
+        ((name, axes),) = returns.items()
+        return _one(name, got, want, axes)
+    if not isinstance(got, tuple | list) or len(got) != len(returns):
+        what = f"{len(got)} parts" if isinstance(got, tuple | list) else f"a {kind(got)}"
+        return f"it returned {what}, expected the {len(returns)} parts {', '.join(returns)}"
+    parts = zip(returns.items(), got, want, strict=True)
+    found = (_one(name, part, right, axes) for (name, axes), part, right in parts)
+    return next((sentence for sentence in found if sentence), None)
+
+
+def _one(name: str, got, want, axes: str) -> str | None:
+    if not isinstance(want, Tensor):
+        return _number(name, got, want)
+    if not isinstance(got, Tensor):
+        return f"{name} is a {kind(got)}, expected a tensor [{axes}]".replace(" []", "")
+    if got.shape != want.shape:
+        meaning = f" = [{axes}]" if axes else ""
+        return f"{name} has the shape {tuple(got.shape)}, expected {tuple(want.shape)}{meaning}"
+    if got.dtype != want.dtype:
+        return f"{name} is {got.dtype}, expected {want.dtype}: the type of the inputs"
+    wrong = ~close(got, want)
+    if not wrong.any():
+        return None
+    place = wrong.nonzero()[0].tolist()
+    where = ", ".join(f"{axis} {i}" for axis, i in zip(axes.split(), place, strict=False))
+    found, right = (f"{x[tuple(place)].item():.6g}" for x in (got, want))
+    if found == right:
+        found, right = (f"{x[tuple(place)].item():.16g}" for x in (got, want))
+    how_many = f"{int(wrong.sum())} of {wrong.numel()} numbers are wrong"
+    return f"{name} at {where or tuple(place)} is {found}, expected {right}; {how_many}"
+
+
+def _number(name: str, got, want) -> str | None:
+    if isinstance(got, Tensor) and got.ndim == 0:
+        got = got.item()
+    if not isinstance(got, Real) or isinstance(got, bool) != isinstance(want, bool):
+        return f"{name} is a {kind(got)}, expected a {kind(want)}"
+    if got == want or (isinstance(want, float) and abs(got - want) <= 1e-8 * abs(want)):
+        return None
+    return f"{name} is {got:.10g}, expected {want:.10g}"
+
+
+def close(got: Tensor, want: Tensor, tolerance: tuple[float, float] | None = None) -> Tensor:
+    """Where two tensors of one shape agree; NaN agrees with NaN, infinity with itself."""
+    if not want.is_floating_point():
+        return got == want
+    relative, share = tolerance or TOLERANCE[want.dtype]
+    got, want = got.double(), want.double()
+    largest = want[want.isfinite()].abs().max() if want.isfinite().any() else want.new_zeros(())
+    near = (got - want).abs() <= relative * want.abs() + share * largest
+    return near | (got == want) | (got.isnan() & want.isnan())
+
+
+def gradient_difference(got: Outcome, want: Outcome) -> str | None:
+    """The first input whose gradient is wrong, or None. No gradient is a gradient of zeros."""
+    for name, right in want.gradients.items():
+        found = got.gradients.get(name)
+        if right is None or not bool(right.any()):
+            if found is not None and bool(found.abs().max() > 1e-9):
+                return f"a gradient reaches {name}, and should not"
+        elif found is None:
+            return (
+                f"the values are right, but no gradient reaches {name}: "
+                "was .detach(), .item(), torch.tensor(...) or torch.no_grad() used?"
+            )
+        elif not close(found, right).all():
+            return "the values are right, but " + _one(f"the gradient of {name}", found, right, "")
+    return None
+
+
+def same_values(a: Outcome, b: Outcome) -> bool:
+    """Whether two functions returned or raised the same in one case, right or wrong."""
+    ours, theirs = flat(a.value), flat(b.value)
+    same_way = type(a.error) is type(b.error) and a.changed == b.changed
+    return same_way and len(ours) == len(theirs) and all(map(_alike, ours, theirs))
+
+
+def same_outcome(a: Outcome, b: Outcome) -> bool:
+    """Whether also the gradients and the side effects are the same."""
+    return (
+        same_values(a, b)
+        and a.overwritten == b.overwritten
+        and type(a.gradient_error) is type(b.gradient_error)
+        and a.gradients.keys() == b.gradients.keys()
+        and all(_alike(a.gradients[name], b.gradients[name]) for name in a.gradients)
+    )
+
+
+def _alike(a, b) -> bool:
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return a.shape == b.shape and a.dtype == b.dtype and bool(close(a, b).all())
+    if isinstance(a, Real) and isinstance(b, Real):
+        return abs(a - b) <= 1e-8 * abs(b) or a == b
+    return type(a) is type(b)
+
+
+def kind(value) -> str:
+    return {"NoneType": "None", "builtin_function_or_method": "function"}.get(
+        type(value).__name__, type(value).__name__
+    )

@@ -1,0 +1,109 @@
+"""Call a function as a check does, and keep everything that it did."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from transnormer_edu.exercises.exercise import Case
+
+
+@dataclass
+class Outcome:
+    """One call: what it returned or raised, which inputs it changed, what gradients came back."""
+
+    value: Any = None
+    error: BaseException | None = None
+    changed: tuple[str, ...] = ()
+    gradients: dict[str, Tensor | None] = field(default_factory=dict)
+    gradient_error: BaseException | None = None
+    overwritten: bool = False
+
+
+def observe(function: Callable, cases: Sequence[Case], gradients: bool) -> list[Outcome]:
+    """Call `function` on clones of every case's inputs, the first case once more at the end.
+
+    `overwritten` says that a result was changed by a later call: a tensor kept between calls.
+    """
+    outcomes, results = [], []
+    for case in (*cases, cases[0]):
+        outcome = call(function, case)
+        results.append(outcome.value)
+        outcome.value = copy(outcome.value)  # as it was when it came back
+        outcomes.append(outcome)
+    for outcome, result in zip(outcomes, results, strict=True):
+        outcome.overwritten = not identical(outcome.value, result)
+    if gradients:
+        for outcome, case in zip(outcomes, cases, strict=False):
+            _differentiate(function, case, outcome)
+    return outcomes
+
+
+def call(function: Callable, case: Case) -> Outcome:
+    """One call on clones, without gradients."""
+    given = {name: copy(value) for name, value in case.inputs.items()}
+    try:
+        value = function(*given.values())
+    except (Exception, SystemExit) as error:
+        return Outcome(error=error)
+    finally:
+        _restore_pytorch()
+    changed = [name for name in given if not identical(given[name], case.inputs[name])]
+    return Outcome(value=value, changed=tuple(changed))
+
+
+def _differentiate(function: Callable, case: Case, outcome: Outcome) -> None:
+    """Gradients of sum(weights * outputs) with fixed weights, all different."""
+    given = {name: copy(value) for name, value in case.inputs.items()}
+    wanted = {name: x.requires_grad_() for name, x in given.items() if is_float(x)}
+    try:
+        outputs = [x for x in flat(function(*given.values())) if is_float(x) and x.requires_grad]
+        loss = sum((x * weights_like(x)).sum() for x in outputs)
+        found = [None] * len(wanted)
+        if outputs:
+            found = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
+        outcome.gradients = dict(zip(wanted, found, strict=True))
+    except (Exception, SystemExit) as error:
+        outcome.gradient_error = error
+    finally:
+        _restore_pytorch()
+
+
+def _restore_pytorch() -> None:
+    """A function under check may have changed what all others share."""
+    torch.set_default_dtype(torch.float32)
+    torch.set_grad_enabled(True)
+
+
+def weights_like(x: Tensor) -> Tensor:
+    return torch.arange(1, x.numel() + 1, dtype=x.dtype).cos().reshape(x.shape)
+
+
+def is_float(x) -> bool:
+    return isinstance(x, Tensor) and x.is_floating_point()
+
+
+def flat(value) -> list:
+    """The parts of what was returned: a tuple's or list's, or the value alone."""
+    return list(value) if isinstance(value, tuple | list) else [value]
+
+
+def copy(value):
+    """Tensors cloned with their layout, tuples and lists part by part, all else as it is."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, tuple | list):
+        return type(value)(copy(part) for part in value)
+    return value
+
+
+def identical(a, b) -> bool:
+    """To the bit; NaN equals NaN."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        same = a.shape == b.shape and a.dtype == b.dtype
+        return same and bool(((a == b) | (a.isnan() & b.isnan())).all())
+    if isinstance(a, tuple | list) and isinstance(b, tuple | list):
+        return len(a) == len(b) and all(map(identical, a, b))
+    return a is b or a == b
