@@ -51,6 +51,17 @@ def test_intermediate_results_that_are_gone_do_not_hide_one_another():
     assert kept_bytes(lambda x: x.exp().exp().exp(), x) == 4 * 3 * 1000
 
 
+def test_what_is_let_go_of_during_the_call_does_not_count():
+    x = torch.ones(1000, requires_grad=True)
+
+    def two_branches(x):
+        x.exp()  # keeps its result, but nobody keeps it
+        return x.sin().cos()
+
+    assert kept_bytes(two_branches, x) == 4 * 2 * 1000  # x and sin(x)
+    assert kept_bytes(lambda x: x.exp().sum().backward(), x) == 0
+
+
 def test_nothing_is_kept_without_a_gradient():
     x = torch.ones(A, B)
     assert kept_bytes(torch.mul, x, x) == 0

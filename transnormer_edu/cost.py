@@ -5,6 +5,7 @@ on every machine; seconds are this machine's own.
 """
 
 from collections.abc import Callable
+from weakref import WeakSet
 
 import torch
 from torch.autograd.graph import saved_tensors_hooks
@@ -52,19 +53,28 @@ class _Traffic(TorchDispatchMode):
 def kept_bytes(function: Callable, *arguments) -> int:
     """Bytes that a call leaves behind for the backward pass, its own inputs included.
 
-    Each piece of memory counts once, however often it is kept. Arguments must require a gradient:
-    without one nothing is kept.
+    Each piece of memory counts once, however often it is kept; what is let go of before the call
+    ends does not count. Arguments must require a gradient: without one nothing is kept.
     """
-    kept = {}
+    kept = WeakSet()
 
     def note(tensor):
-        memory = tensor.untyped_storage()
-        kept[memory.data_ptr()] = memory.nbytes()
-        return tensor
+        one = _Kept(tensor.detach())  # else a result would hold the graph that holds it
+        kept.add(one)
+        return one
 
-    with torch.enable_grad(), saved_tensors_hooks(note, lambda tensor: tensor):
-        function(*arguments)
-    return sum(kept.values())
+    with torch.enable_grad(), saved_tensors_hooks(note, lambda one: one.tensor):
+        result = function(*arguments)
+    memories = {one.tensor.untyped_storage().data_ptr(): one.tensor for one in kept}
+    del result  # only now: what is kept for it lives as long as it does
+    return sum(tensor.untyped_storage().nbytes() for tensor in memories.values())
+
+
+class _Kept:
+    """Stands for a tensor in autograd's hands; gone when those let go."""
+
+    def __init__(self, tensor: torch.Tensor):
+        self.tensor = tensor
 
 
 def seconds(function: Callable, *arguments, at_least: float = 0.05) -> float:
