@@ -5,7 +5,7 @@ with the same seed read the same text in the same order.
 """
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Integer
 from torch import Tensor
 
 
@@ -17,7 +17,7 @@ class Batches:
     epoch. (Without the turn, the same tokens would stand at the start of a window for ever.)
     """
 
-    def __init__(self, row: Int64[Tensor, "n"], context: int, batch_size: int, seed: int):
+    def __init__(self, row: Integer[Tensor, "n"], context: int, batch_size: int, seed: int):
         if len(row) < batch_size * context:
             raise ValueError(
                 f"The training part has {len(row)} tokens and one batch needs {batch_size} x "
@@ -28,7 +28,7 @@ class Batches:
         self.windows = len(row) // context
         self._number, self._epoch = -1, row.new_empty(0, context)
 
-    def __getitem__(self, i: int) -> Int64[Tensor, "b n"]:
+    def __getitem__(self, i: int) -> Integer[Tensor, "b n"]:
         """Windows i * b .. i * b + b - 1 of all epochs, one after the other."""
         epoch, first = divmod(i * self.batch_size, self.windows)
         batch = self._shuffled(epoch)[first : first + self.batch_size]
@@ -37,7 +37,7 @@ class Batches:
             return batch
         return torch.cat([batch, self._shuffled(epoch + 1)[:missing]])
 
-    def _shuffled(self, epoch: int) -> Int64[Tensor, "w n"]:
+    def _shuffled(self, epoch: int) -> Integer[Tensor, "w n"]:
         if self._number != epoch:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
             ring = self.row.roll(int(torch.randint(len(self.row), (), generator=generator)))
