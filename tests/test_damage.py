@@ -40,8 +40,8 @@ def test_a_byte_in_a_bin_is_found_by_the_checksum_of_its_record(record, tmp_path
     with zipfile.ZipFile(path) as archive:
         info = archive.getinfo(f"pytorch_model/{record}")
     start = data_start(path, info)
-    names = {"data/2": "model.layers.0.token_mixer.lrpe.theta", "data/9": "model.layers.1.channel_mixer.l1.weight",
-             "data/17": "lm_head.weight"}  # fmt: skip
+    names = {"data/2": "model.layers.0.token_mixer.lrpe.theta", "data/17": "lm_head.weight",
+             "data/9": "model.layers.1.channel_mixer.l1.weight"}  # fmt: skip
     for at in (start, start + info.file_size // 2, start + info.file_size - 1):
         whole = path.read_bytes()
         flipped(path, at)

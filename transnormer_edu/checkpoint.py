@@ -72,7 +72,7 @@ def load(
     own = _copy(stored, dtype, progress)
     model.load_state_dict(own, assign=True)
     _check_quantised(folder, model)
-    if {t.dtype for t in own.values() if t.is_floating_point()} == {torch.float64}:
+    if own[EMBEDDING].dtype == torch.float64:
         model.double()  # the decay rates too: they come from the config, not from a file
     return model.requires_grad_()
 

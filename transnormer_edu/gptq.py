@@ -10,8 +10,8 @@ groups; with z the level that means 0:
     scales    (groups, out)         float
     g_idx     (in,)                 int32    the group of each input
 
-The same with 2 or 8 bits, sixteen or four to an int32. Why z - 1 is stored, nobody remembers; all
-readers of the format add it again (mod 16: 15 stands for z = 0).
+The same with 2 or 8 bits, sixteen or four to an int32. (z - 1 is stored, and every reader adds 1. Of
+a stored 15 some of them make 16 and some 0: here 16, as most do, and none is ever written.)
 """
 
 from dataclasses import dataclass
@@ -76,16 +76,14 @@ class QuantLinear(nn.Module):
         self.register_buffer("scales", torch.zeros(groups, out_features))
 
     def forward(self, x: Float[Tensor, "*rows i"]) -> Float[Tensor, "*rows o"]:
-        return F.linear(x, self.weight.to(x.dtype))
+        return F.linear(x, self.weight(x.dtype))
 
-    @property
-    def weight(self) -> Float[Tensor, "o i"]:
-        """W as nn.Linear has it, in the type of the scales."""
+    def weight(self, dtype: torch.dtype = torch.float32) -> Float[Tensor, "o i"]:
+        """W as nn.Linear has it, computed in `dtype`."""
         levels = unpack(self.qweight.T, self.form.bits)  # (out, in)
-        zeros = unpack(self.qzeros, self.form.bits)  # (groups, out), less one
-        zeros = (zeros + 1) & (2**self.form.bits - 1)
+        zeros = unpack(self.qzeros, self.form.bits) + 1  # (groups, out)
         group = self.g_idx.long()
-        return self.scales.T[:, group] * (levels - zeros.T[:, group]).to(self.scales.dtype)
+        return self.scales.T.to(dtype)[:, group] * (levels - zeros.T[:, group]).to(dtype)
 
     @classmethod
     def of(
@@ -101,7 +99,7 @@ class QuantLinear(nn.Module):
         layer.qweight = pack(levels, form.bits).T.contiguous()
         layer.qzeros = pack(zeros.T.contiguous() - 1, form.bits)
         layer.scales = scales.T.contiguous()
-        layer.g_idx = group.to(torch.int32)
+        layer.g_idx = group
         return layer
 
     def check_stored(self, name: str) -> None:
