@@ -136,6 +136,21 @@ def test_rates_may_differ_between_rows():
             torch.testing.assert_close(o[row, None], alone)
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("batched", range(4))
+def test_any_operand_alone_can_be_vmapped(form, batched):
+    given = [operands(seed=seed) for seed in (0, 1, 2)]
+    rate = torch.tensor([0.3, 0.05, 1.1], dtype=torch.float64)
+
+    def attend(x):
+        q, k, v, state = *given[0][:batched], x, *given[0][batched + 1 :]
+        return linear_attention(q, k, v, rate, form, state=state, chunk_size=6)
+
+    several = torch.stack([each[batched] for each in given])
+    expected = torch.stack([attend(x) for x in several])
+    torch.testing.assert_close(torch.func.vmap(attend)(several), expected)
+
+
 def test_strided_inputs_need_no_copy():
     q, k, v, _ = operands()
     rate = released_rates(H, 0, 2).double()

@@ -119,7 +119,7 @@ def _chunked(q, k, v, rate, state, size):
         # In place: a gradient needs the two factors, never the product that is written over.
         near = (q_c @ k_c.transpose(-1, -2)).mul_(mask[..., :m, :m]) @ v_c
         far = (q_c @ state).mul_(left[..., :m, :])
-        outputs.append(near.add_(far))
+        outputs.append(near + far)  # not in place: under vmap only one of them may be batched
         new = k_c.transpose(-1, -2) @ (fade[..., size - m :, :] * v_c)
         state = left[..., m - 1, None, :] * state + new
     return torch.cat(outputs, dim=2), state
