@@ -227,7 +227,7 @@ def test_what_cannot_be_quantised_is_named():
 
 
 def autogptqs_layer():
-    """AutoGPTQ's layer in plain PyTorch, from its own file: the package as a whole needs a GPU's."""
+    """AutoGPTQ's layer in plain PyTorch, from its own file: the package needs more."""
     folder = Path(find_spec("auto_gptq").submodule_search_locations[0])
     path = folder / "nn_modules" / "qlinear" / "qlinear_cuda.py"
     spec = spec_from_file_location("autogptqs_layer", path)

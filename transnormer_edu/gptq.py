@@ -10,8 +10,8 @@ groups; with z the level that means 0:
     scales    (groups, out)         float
     g_idx     (in,)                 int32    the group of each input
 
-The same with 2 or 8 bits, sixteen or four to an int32. (z - 1 is stored, and every reader adds 1. Of
-a stored 15 some of them make 16 and some 0: here 16, as most do, and none is ever written.)
+The same with 2 or 8 bits, sixteen or four to an int32. (z - 1 is stored, and every reader adds 1.
+Of a stored 15 some make 16 and some 0: here it is 16, as for most, and it is never written.)
 """
 
 from dataclasses import dataclass

@@ -34,6 +34,7 @@ class Tokenizer:
     """`encode`, `decode`, and how many bytes each token stands for."""
 
     pad_id, bos_id, eos_id = 0, 1, 2
+    add_bos = True  # whether a text that is to be gone on with starts with <s>
 
     def __init__(self, vocab: dict[str, int], merges: list[tuple[str, str]]):
         """From pieces with their ids and the merges in the order in which they were learned."""
@@ -97,7 +98,7 @@ class Tokenizer:
                 f"letter {error.start} of the text is no Unicode, but a byte or half a letter; "
                 "expected text: was it read in another encoding than it was written in?"
             ) from None
-        return self._pipeline.encode(text).ids
+        return self._encode(text)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`; pad, start and end are left out.
@@ -113,14 +114,23 @@ class Tokenizer:
                 f"decode got the id {wrong[0]!r}, expected 0 to {self.vocab_size - 1}: "
                 f"does this tokenizer belong to the model that wrote it?"
             )
-        return self._pipeline.decode(ids, skip_special_tokens=True)
+        return self._decode(ids)
 
     def encode_documents(self, texts: Iterable[str]) -> Int64[Tensor, "tokens"]:
         """One long row of ids: <s> text </s> <s> text </s> ..., what training reads from."""
         row: list[int] = []
-        for encoding in self._pipeline.encode_batch(list(texts)):
-            row += [self.bos_id, *encoding.ids, self.eos_id]
+        for ids in self._many(texts):
+            row += [self.bos_id, *ids, self.eos_id]
         return torch.tensor(row, dtype=torch.int64)
+
+    def _encode(self, text: str) -> list[int]:
+        return self._pipeline.encode(text).ids
+
+    def _decode(self, ids: list[int]) -> str:
+        return self._pipeline.decode(ids, skip_special_tokens=True)
+
+    def _many(self, texts: Iterable[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in self._pipeline.encode_batch(list(texts))]
 
     @cached_property
     def byte_counts(self) -> Int64[Tensor, "vocab"]:

@@ -37,6 +37,7 @@ from transnormer_edu.data import Corpus, load_corpus
 from transnormer_edu.evaluate import Score, check_fit, evaluate
 from transnormer_edu.pretrained import MODELS, load_pretrained
 from transnormer_edu.released_config import config_from_json
+from transnormer_edu.released_tokenizers import load_tokenizer
 from transnormer_edu.run_folder import RunFolder, about_run, weights_folder
 from transnormer_edu.settings import TrainSettings
 from transnormer_edu.tokenizer import Tokenizer
@@ -298,4 +299,4 @@ def load_trained(folder: str | Path) -> tuple[nn.Module, Tokenizer]:
     Errors: FileNotFoundError or ValueError, naming the file that is missing or damaged.
     """
     folder = weights_folder(folder)
-    return load_pretrained(folder, torch.float32), Tokenizer.load(folder)
+    return load_pretrained(folder, torch.float32), load_tokenizer(folder)

@@ -11,7 +11,10 @@ def write_text(
     model: LanguageModel, tokenizer: Tokenizer, prompt: str, max_new_tokens: int = 120, **choices
 ) -> Iterator[str]:
     """The text that follows `prompt`, piece by piece as it is written; choices are `stream`'s."""
-    ids = [tokenizer.bos_id, *tokenizer.encode(prompt)]
+    ids = tokenizer.encode(prompt)
+    if tokenizer.add_bos or not ids:
+        ids = [tokenizer.bos_id, *ids]
+    choices = {"stop_tokens": tokenizer.eos_id} | choices
     return _whole_letters(stream(model, ids, max_new_tokens, **choices), tokenizer)
 
 
