@@ -15,6 +15,18 @@ TOLERANCE = {
     torch.float16: (5e-3, 2e-3),
     torch.bfloat16: (3e-2, 1e-2),
 }
+# Where large numbers cancel, a gradient is what rounding leaves of them.
+GRADIENT_NOISE = {
+    torch.float64: 1e-11,
+    torch.float32: 1e-4,
+    torch.float16: 1e-2,
+    torch.bfloat16: 1e-1,
+}
+    torch.float64: 1e-11,
+    torch.float32: 1e-4,
+    torch.float16: 1e-2,
+    torch.bfloat16: 1e-1,
+}
 
 
 def difference(got, want, returns: Mapping[str, str]) -> str | None:
@@ -32,7 +44,7 @@ def difference(got, want, returns: Mapping[str, str]) -> str | None:
     return next((sentence for sentence in found if sentence), None)
 
 
-def _one(name: str, got, want, axes: str) -> str | None:
+def _one(name: str, got, want, axes: str, floor: float = 0) -> str | None:
     if not isinstance(want, Tensor):
         return _number(name, got, want)
     if not isinstance(got, Tensor):
@@ -42,7 +54,7 @@ def _one(name: str, got, want, axes: str) -> str | None:
         return f"{name} has the shape {tuple(got.shape)}, expected {tuple(want.shape)}{meaning}"
     if got.dtype != want.dtype:
         return f"{name} is {got.dtype}, expected {want.dtype}: the type of the inputs"
-    wrong = ~close(got, want)
+    wrong = ~close(got, want, floor=floor)
     if not wrong.any():
         return None
     place = wrong.nonzero()[0].tolist()
@@ -64,14 +76,19 @@ def _number(name: str, got, want) -> str | None:
     return f"{name} is {got:.10g}, expected {want:.10g}"
 
 
-def close(got: Tensor, want: Tensor, tolerance: tuple[float, float] | None = None) -> Tensor:
-    """Where two tensors of one shape agree; NaN agrees with NaN, infinity with itself."""
+def close(
+    got: Tensor, want: Tensor, tolerance: tuple[float, float] | None = None, floor: float = 0
+) -> Tensor:
+    """Where two tensors of one shape agree; NaN agrees with NaN, infinity with itself.
+
+    `floor` is an error that is always allowed.
+    """
     if not want.is_floating_point():
         return got == want
     relative, share = tolerance or TOLERANCE[want.dtype]
     got, want = got.double(), want.double()
     largest = want[want.isfinite()].abs().max() if want.isfinite().any() else want.new_zeros(())
-    near = (got - want).abs() <= relative * want.abs() + share * largest
+    near = (got - want).abs() <= relative * want.abs() + share * largest + floor
     return near | (got == want) | (got.isnan() & want.isnan())
 
 
@@ -80,15 +97,18 @@ def gradient_difference(got: Outcome, want: Outcome) -> str | None:
     for name, right in want.gradients.items():
         found = got.gradients.get(name)
         if right is None or not bool(right.any()):
-            if found is not None and bool(found.abs().max() > 1e-9):
+            if found is not None and bool((found.abs() > GRADIENT_NOISE[found.dtype]).any()):
                 return f"a gradient reaches {name}, and should not"
         elif found is None:
             return (
                 f"the values are right, but no gradient reaches {name}: "
                 "was .detach(), .item(), torch.tensor(...) or torch.no_grad() used?"
             )
-        elif not close(found, right).all():
-            return "the values are right, but " + _one(f"the gradient of {name}", found, right, "")
+        else:
+            noise = GRADIENT_NOISE[right.dtype]
+            wrong = _one(f"the gradient of {name}", found, right, "", noise)
+            if wrong:
+                return "the values are right, but " + wrong
     return None
 
 
