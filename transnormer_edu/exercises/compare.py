@@ -22,11 +22,6 @@ GRADIENT_NOISE = {
     torch.float16: 1e-2,
     torch.bfloat16: 1e-1,
 }
-    torch.float64: 1e-11,
-    torch.float32: 1e-4,
-    torch.float16: 1e-2,
-    torch.bfloat16: 1e-1,
-}
 
 
 def difference(got, want, returns: Mapping[str, str]) -> str | None:
