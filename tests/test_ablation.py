@@ -1,13 +1,26 @@
 """The rows of the ablations: each differs from the model of the paper in what its name says."""
 
+import math
 import os
+import statistics
 import subprocess
 import sys
 
 import pytest
 import torch
 
-from transnormer_edu.ablation import CHOICES, TABLES, Sizes, model_of, report
+from transnormer_edu.ablation import (
+    CHOICES,
+    TABLES,
+    Sizes,
+    Table,
+    measured,
+    model_of,
+    order,
+    pooled_spread,
+    report,
+    verdicts,
+)
 from transnormer_edu.decay import flat_rates, paper_rates, released_rates
 from transnormer_edu.transformer import Transformer
 
@@ -118,3 +131,78 @@ def test_the_report_says_what_is_there_and_what_is_not():
     assert "Transformer      3.0000 (3 seeds" in text
     assert "1+elu            diverged (3 seeds" in text
     assert "LRPE-d           not trained yet" in text
+
+
+def result(losses):
+    whole = None not in losses
+    return {
+        "runs": [{"loss": loss} for loss in losses],
+        "mean": statistics.fmean(losses) if whole else None,
+        "spread": statistics.stdev(losses) if whole and len(losses) > 1 else None,
+    }
+
+
+def results(**losses):
+    return {"rows": {row: result(given) for row, given in losses.items()}}
+
+
+def test_the_pooled_spread_weighs_rows_by_their_seeds():
+    rows = [result([1.0, 3.0]), result([5.0, 5.0, 5.0]), result([9.0]), result([None, 2.0])]
+    assert pooled_spread(rows) == pytest.approx(math.sqrt((1 * 2 + 2 * 0) / 3))
+    assert pooled_spread([result([9.0])]) == math.inf
+
+
+def test_an_order_needs_more_than_two_standard_errors():
+    """Spread 0.1 in all rows, three seeds: the limit is 2 x 0.1 x sqrt(2/3) = 0.163."""
+    noise = (-0.1, 0.0, 0.1)
+    found = results(
+        a=[2 + x for x in noise], b=[2.15 + x for x in noise], c=[2.18 + x for x in noise]
+    )
+    assert order(found, "a", "b") == 0
+    assert (order(found, "a", "c"), order(found, "c", "a")) == (-1, 1)
+    assert order(found, "a", "a") == 0
+
+
+def test_a_row_that_scatters_more_than_the_others_is_judged_by_its_own_spread():
+    still = {f"still{i}": [1 + i, 1.001 + i, 0.999 + i] for i in range(30)}
+    found = results(wild=[1.0, 1.8, 1.4], **still)
+    assert pooled_spread(found["rows"].values()) * 2 * math.sqrt(2 / 3) < 0.4
+    assert order(found, "wild", "still0") == 0
+    assert order(found, "still0", "still1") == -1
+
+
+def test_what_diverged_is_worse_than_what_did_not():
+    found = results(a=[2.0, 2.1], gone=[None, 2.0], lost=[None, None])
+    assert (order(found, "a", "gone"), order(found, "gone", "a")) == (-1, 1)
+    assert order(found, "gone", "lost") == 0
+
+
+def test_verdicts():
+    near = (0.0, 0.001)
+    found = results(**{
+        row: [mean + x for x in near] for row, mean in
+        dict(a=1.0, b=1.1, c=1.1004, d=1.3).items()
+    })  # fmt: skip
+    names = dict(zip("ABCD", "abcd", strict=True))
+    paper = {"A": 2.0, "B": 2.3, "C": 2.5, "D": 2.1}
+    assert verdicts(found, Table("letters", names, paper)) == {
+        "agrees": ["A < B", "A < C", "A < D"],
+        "differs": ["B < D", "C < D"],
+        "unclear": ["B < C"],
+        "new": [],
+    }
+    alike = {"A": 2.0, "B": 2.001, "C": 2.001, "D": 2.5}
+    said = verdicts(found, Table("letters", names, alike))
+    assert "B ≈ C" in said["agrees"] and "A < B" in said["differs"]
+    said = verdicts(found, Table("letters", names, {}))
+    assert said["unclear"] == ["B ≈ C"] and len(said["new"]) == 5
+    del found["rows"]["b"]
+    assert verdicts(found, Table("letters", names, paper))["unclear"] == []
+
+
+@pytest.mark.bad_input
+def test_results_that_are_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match="make your own, transnormer-edu ablate"):
+        measured(tmp_path / "none.json")
+    (tmp_path / "some.json").write_text('{"rows": {}}')
+    assert measured(tmp_path / "some.json") == {"rows": {}}

@@ -10,8 +10,12 @@ Rows have the same number of parameters to 1 %: where a mixer has fewer (no gate
 attention), the GLU is wider by as many. (arXiv 2307.14995 does not say how its rows were sized.)
 """
 
-from collections.abc import Iterator
+import itertools
+import json
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from transnormer_edu import check
 from transnormer_edu.config import TransNormerConfig
@@ -147,3 +151,76 @@ def _result(found: dict | None) -> str:
         return f"diverged ({seeds})"
     spread = "" if found["spread"] is None else f" ± {found['spread']:.4f}"
     return f"{found['mean']:.4f}{spread} ({seeds})"
+
+
+# ---------------------------------------------------------------- what the results say
+
+SURE = 2  # standard errors: a difference beyond so many is called one
+ALIKE = 0.0015  # the paper prints three digits and no spread: closer figures are called alike
+
+
+def measured(path: str | Path | None = None) -> dict:
+    """The results that come with the package, or those of a file that `ablate` wrote.
+
+    Errors: FileNotFoundError where there are none.
+    """
+    path = Path(path) if path is not None else Path(__file__).parent / "results" / "ablation.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"no results in {path}: make your own, transnormer-edu ablate")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def order(results: dict, a: str, b: str) -> int:
+    """-1 if row a's loss is lower than b's, 1 if it is higher, 0 where the spread is too wide.
+
+    It is lower or higher if |m_a - m_b| > SURE * s * sqrt(1/n_a + 1/n_b), with the means m over n
+    seeds. s is the standard deviation between seeds, pooled over all rows (a single row has too
+    few seeds to know its own), or over these two where that is larger. A row that diverged is
+    higher than one that did not.
+    """
+    rows = results["rows"]
+    first, second = (math.inf if rows[row]["mean"] is None else rows[row]["mean"] for row in (a, b))
+    if first == second:
+        return 0
+    if math.isfinite(first) and math.isfinite(second):
+        spread = max(pooled_spread(rows.values()), pooled_spread([rows[a], rows[b]]))
+        error = spread * math.sqrt(sum(1 / len(rows[row]["runs"]) for row in (a, b)))
+        if abs(first - second) <= SURE * error:
+            return 0
+    return -1 if first < second else 1
+
+
+def pooled_spread(rows: Iterable[dict]) -> float:
+    """s = sqrt( sum (n-1) s_row^2 / sum (n-1) ): the standard deviation that rows have in common.
+
+    Rows that diverged or have a single seed say nothing; infinite where no other is left.
+    """
+    known = [(len(row["runs"]) - 1, row["spread"]) for row in rows if row["spread"] is not None]
+    freedom = sum(n for n, _ in known)
+    return math.sqrt(sum(n * s * s for n, s in known) / freedom) if freedom else math.inf
+
+
+def verdicts(results: dict, table: Table) -> dict[str, list[str]]:
+    """Every pair of rows under what the paper and the runs here say of its order.
+
+    "agrees"    one is lower, in the paper and here; or alike in the paper and not told apart here
+    "differs"   the other one is lower here; or alike in the paper and told apart here
+    "unclear"   one is lower in the paper, and here the spread is too wide to tell
+    "new"       the paper has no figures: what is told apart here
+
+    A pair is written with the lower one first, as it is here or, where unclear, in the paper.
+    """
+    found = {"agrees": [], "differs": [], "unclear": [], "new": []}
+    there = [name for name, row in table.rows.items() if row in results["rows"]]
+    for first, second in itertools.combinations(there, 2):
+        here = order(results, table.rows[first], table.rows[second])
+        gap = table.paper[first] - table.paper[second] if table.paper else 0.0
+        paper = 0 if abs(gap) < ALIKE else (1 if gap > 0 else -1)
+        sign = here or paper
+        pair = f"{second} < {first}" if sign > 0 else f"{first} {'<' if sign else '≈'} {second}"
+        if not table.paper:
+            kind = "new" if here else "unclear"
+        else:
+            kind = "agrees" if here == paper else "differs" if here else "unclear"
+        found[kind].append(pair)
+    return found

@@ -1,0 +1,61 @@
+import statistics
+
+import pytest
+
+from tests.plots.checks import assert_readable
+from transnormer_edu.ablation import TABLES
+from transnormer_edu.plots.ablation import beside_the_paper
+
+
+def row(*losses):
+    whole = None not in losses
+    return {
+        "parameters": 9_175_296,
+        "mean": statistics.fmean(losses) if whole else None,
+        "spread": statistics.stdev(losses) if whole else None,
+        "runs": [{"loss": loss} for loss in losses],
+    }
+
+
+RESULTS = {
+    "rows": {
+        "base": row(2.00, 2.01, 2.02),
+        "absolute": row(2.50, 2.51, 2.52),
+        "exp_decay": row(1.90, 1.91, 1.92),
+        "lrpe": row(2.012, 2.022, 2.032),
+        "lrpe_d": row(None, 2.0, 2.0),
+        "paper_decay": row(2.1, 2.12, 2.11),
+    }
+}
+
+
+def test_a_table_beside_the_papers():
+    table = TABLES["positions"]
+    figure, sentence = assert_readable(beside_the_paper(table, RESULTS))
+    paper, here = figure.axes
+    assert list(paper.lines[0].get_xdata()) == [table.paper[name] for name in table.rows]
+    assert [text.get_text() for text in paper.get_yticklabels()] == list(table.rows)
+    seeds = [list(line.get_xdata()) for line in here.lines if line.get_marker() == "D"]
+    assert seeds[:2] == [[2.00, 2.01, 2.02], [2.50, 2.51, 2.52]]
+    assert seeds[4] == [2.0, 2.0] and here.texts[0].get_text() == "diverged"
+    means = [bar.lines[0].get_xdata()[0] for bar in here.containers]
+    assert means == pytest.approx([2.01, 2.51, 1.91, 2.022])
+    assert "As in the paper: Mix < APE, Exp-Decay < APE, LRPE < APE, Exp-Decay < LRPE." in sentence
+    assert "Unlike the paper: Exp-Decay < Mix" in sentence and "Mix < LRPE-d" in sentence
+    assert "Spread too wide to tell: Mix < LRPE." in sentence
+    assert "Diamonds: 3 seeds; bars: their mean and spread, 0.01 nats per token in all." in sentence
+
+
+def test_a_table_that_the_paper_does_not_have():
+    figure, sentence = assert_readable(beside_the_paper(TABLES["schedule"], RESULTS))
+    assert len(figure.axes) == 1
+    assert "Told apart: released < as printed." in sentence
+
+
+def test_rows_that_were_not_trained_are_left_out():
+    some = {"rows": {name: RESULTS["rows"][name] for name in ("base", "absolute")}}
+    figure, sentence = beside_the_paper(TABLES["positions"], some)
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["Mix", "APE"]
+    assert "LRPE" not in sentence
+    with pytest.raises(ValueError, match="1 rows of 'Gate' were trained, expected at least two"):
+        beside_the_paper(TABLES["gate"], some)
