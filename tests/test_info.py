@@ -1,9 +1,10 @@
 """Counts against the facts and against a model that is really there."""
 
 import pytest
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.models import linear, tokens
+from tests.models import linear, softmax, tokens
 from transnormer_edu import TransNormerConfig
 from transnormer_edu.info import describe, summarise
 
@@ -30,6 +31,19 @@ def test_state_and_matrix_flops_are_those_of_a_real_model():
     own = 2 * sum(dk + dv for _, _, dk, dv in (layer.shape for layer in state.layers)) * 3
     counted = counter.get_total_flops()
     assert summary.flops - 2 * summary.state_numbers <= counted <= summary.flops + own
+
+
+def test_cache_and_flops_are_those_of_a_real_softmax_model():
+    model, past = softmax(), 6
+    _, state = model(tokens(1, past), return_state=True)
+    summary = summarise(model.config)
+    held = sum(cache.k.numel() + cache.v.numel() for cache in state.layers)
+    assert (summary.state_numbers, summary.cache_numbers * past) == (0, held)
+    # The fused attention of a CPU is not counted, the same one written out is.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model(tokens(1, 1), state=state)
+    seen = past + 1  # a token looks at itself as well
+    assert counter.get_total_flops() == summary.flops + seen * summary.past_flops
 
 
 @pytest.mark.parametrize("name", ["385m", "15b", "175b"])

@@ -152,14 +152,13 @@ def info(
     preset: Annotated[str, typer.Argument(help="385m 1b 3b 7b 13b 15b 65b 175b, or a folder.")],
 ):
     """Shapes, parameters, memory and FLOPs of a published size, or of a folder's model."""
-    from transnormer_edu.checkpoint import config_from_json, read_config
     from transnormer_edu.config import TransNormerConfig
     from transnormer_edu.info import describe
+    from transnormer_edu.pretrained import config_of
     from transnormer_edu.run_folder import weights_folder
 
     if preset and Path(preset).is_dir():
-        folder = weights_folder(preset)
-        config = config_from_json(TransNormerConfig, read_config(folder), f"{folder}/config.json")
+        config = config_of(weights_folder(preset))
     else:
         config = TransNormerConfig.preset(preset)
     typer.echo(describe(config))

@@ -11,7 +11,10 @@ from torch import nn
 
 from transnormer_edu.config import TransNormerConfig
 from transnormer_edu.layers import GLA
-from transnormer_edu.model import TransNormerLLM
+from transnormer_edu.pretrained import MODELS
+from transnormer_edu.transformer import SoftmaxAttention, TransformerConfig
+
+Config = TransNormerConfig | TransformerConfig
 
 # Mixed precision: fp32 weights, gradients and AdamW's two moments.
 TRAINING_BYTES = 4 + 4 + 4 + 4
@@ -25,6 +28,7 @@ class Summary:
     embedding      of these, in the embedding
     shapes         of every parameter, by its name in the released format
     state_numbers  float32 numbers remembered for one text, of whatever length
+    cache_numbers  float32 numbers remembered for every token of it (softmax alone: keys, values)
     flops          to read one token, forward: a multiplication and an addition are two
     """
 
@@ -32,12 +36,18 @@ class Summary:
     embedding: int
     shapes: dict[str, tuple[int, ...]]
     state_numbers: int
+    cache_numbers: int
     flops: int
 
     @property
     def training_flops(self) -> int:
         """Forward, and twice as much backward."""
         return 3 * self.flops
+
+    @property
+    def past_flops(self) -> int:
+        """More of them, forward, for each token before: 2 dh for its score, 2 dh for its share."""
+        return 2 * self.cache_numbers
 
     def weight_bytes(self, bytes_each: int) -> int:
         """Memory of the weights: 2 bytes each in bf16, 4 in fp32."""
@@ -53,23 +63,31 @@ class Summary:
         """Memory of the state of one text, in fp32."""
         return 4 * self.state_numbers
 
+    @property
+    def cache_bytes(self) -> int:
+        """Memory of the keys and values of one token, in fp32."""
+        return 4 * self.cache_numbers
 
-def summarise(config: TransNormerConfig) -> Summary:
+
+def summarise(config: Config) -> Summary:
     """Count the model of `config`.
 
     FLOPs per token: 2 for each weight of a matrix (the head among them), and in each layer
-    2 dk dv per head to add k v^T to the state and 2 dk dv to read it with q.
+    2 dk dv per head to add k v^T to the state and 2 dk dv to read it with q. The softmax baseline
+    has no state to read, but all tokens before: `past_flops` for each of them.
     """
     with torch.device("meta"):
-        model = TransNormerLLM(config)
+        model = MODELS[config.model_type](config)
     matrices = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Linear))
     head = config.vocab_size * config.dim
     states = sum(_state_numbers(config, m) for m in model.modules() if isinstance(m, GLA))
+    cached = sum(2 * config.dim for m in model.modules() if isinstance(m, SoftmaxAttention))
     return Summary(
         parameters=sum(p.numel() for p in model.parameters()),
         embedding=head,
         shapes={name: tuple(p.shape) for name, p in model.named_parameters()},
         state_numbers=states,
+        cache_numbers=cached,
         flops=2 * (matrices + head) + 4 * states,
     )
 
@@ -79,7 +97,7 @@ def _state_numbers(config: TransNormerConfig, layer: GLA) -> int:
     return config.heads * doubled * config.head_dim * config.head_dim
 
 
-def describe(config: TransNormerConfig) -> str:
+def describe(config: Config) -> str:
     """The summary as a page of text; layers of equal shapes are listed once."""
     summary = summarise(config)
     lines = [
@@ -88,13 +106,25 @@ def describe(config: TransNormerConfig) -> str:
         f"{_scaled(summary.weight_bytes(4), 'B')} in fp32",
         f"training        {_scaled(summary.training_bytes, 'B')} of weights, gradients and AdamW; "
         "activations come on top",
-        f"state           {_scaled(summary.state_bytes, 'B')} a text in fp32, however long it is",
+        f"state           {_state_in_words(summary)}",
         f"compute         {_scaled(summary.flops, 'FLOP')} a token forward, "
-        f"{_scaled(summary.training_flops, 'FLOP')} in training",
+        f"{_scaled(summary.training_flops, 'FLOP')} in training{_past_in_words(summary)}",
         "",
         "shapes",
     ]
     return "\n".join(lines + [f"  {name:50} {shape}" for name, shape in _folded(summary.shapes)])
+
+
+def _state_in_words(summary: Summary) -> str:
+    if summary.cache_numbers:
+        return f"{_scaled(summary.cache_bytes, 'B')} for every token of a text in fp32"
+    return f"{_scaled(summary.state_bytes, 'B')} a text in fp32, however long it is"
+
+
+def _past_in_words(summary: Summary) -> str:
+    if not summary.cache_numbers:
+        return ""
+    return f"; {_scaled(summary.past_flops, 'FLOP')} more forward for each token before it"
 
 
 def _folded(shapes: dict[str, tuple[int, ...]]) -> list[tuple[str, str]]:
