@@ -109,6 +109,7 @@ def test_over_context_says_what_grows():
     costs = {"flat": [5.0, 5.0], "grows": [2.0, 9.0]}
     figure, sentence = assert_readable(over_context([10, 2000], costs, "work (FLOP)"))
     assert sentence == "From 10 to 2,000 tokens: flat × 1; grows × 4.5."
+    assert "a × 1,024." in over_context([1, 1024], {"a": [4.0, 4096.0]}, "cache (bytes)")[1]
     assert_told_apart_without_colour(figure.axes[0])
     assert list(figure.axes[0].lines[1].get_ydata()) == [2, 9]
     for lengths, broken in (([1], costs), ([1, 2], {}), ([0, 1], costs), ([1, 2], {"a": [0, 1]})):

@@ -149,7 +149,7 @@ def over_context(
         axes.loglog(lengths, values, label=name, **line)
     axes.set(xlabel="tokens read so far (number)", ylabel=unit)
     axes.legend(loc="upper left")
-    grown = (f"{name} × {values[-1] / values[0]:.2g}" for name, values in costs.items())
+    grown = (f"{name} × {_factor(values[-1] / values[0])}" for name, values in costs.items())
     return figure, f"From {lengths[0]:,} to {lengths[-1]:,} tokens: {'; '.join(grown)}."
 
 
@@ -203,6 +203,11 @@ def short(count: float) -> str:
 def gigabytes(count: float) -> str:
     """1.7e11 bytes -> 170, 6.54e9 -> 6.5: two digits, or whole GB."""
     return f"{count / 1e9:,.0f}" if count >= 1e11 else f"{count / 1e9:.2g}"
+
+
+def _factor(ratio: float) -> str:
+    """Two digits, or from a hundred on all that stand before the point."""
+    return f"{ratio:.2g}" if ratio < 99.5 else f"{ratio:,.0f}"
 
 
 def _folds(modules: Mapping[str, nn.Module]) -> Iterator[tuple[str, int]]:
