@@ -55,12 +55,14 @@ def test_the_fallback_says_so_once_at_debug_level(monkeypatch, caplog):
 
 
 @LINUX_WITH_TRITON
-def test_the_kernel_in_the_interpreter_is_the_chunked_form():
+def test_the_kernel_in_the_interpreter_is_the_chunked_form_also_compiled():
     code = (
         "import torch; from tests.test_lightning import operands;"
         "from transnormer_edu.lightning import lightning_attention as la;"
         "a = la(*operands(), backend='triton'); b = la(*operands(), backend='torch');"
-        "assert (a - b).abs().max() < 1e-4, (a - b).abs().max(); print('agree')"
+        "assert (a - b).abs().max() < 1e-4, (a - b).abs().max();"
+        "fast = torch.compile(la, backend='eager', fullgraph=True, dynamic=True);"
+        "assert torch.equal(fast(*operands(), backend='triton'), a); print('agree')"
     )
     environment = os.environ | {"TRITON_INTERPRET": "1"}
     done = subprocess.run(

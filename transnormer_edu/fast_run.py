@@ -47,7 +47,7 @@ class FastRun:
         self.model = model.to(self.device).train()
         if compiled:
             for block in model.model["layers"]:
-                block.compile()
+                block.compile(dynamic=False)  # blocks differ in sizes: each its own, all fixed
         self.batches = batches.to(self.device)
         rates = [settings.rate_at(step) for step in range(1, settings.steps + 1)]
         self.rates = torch.tensor(rates, device=self.device)

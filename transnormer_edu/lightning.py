@@ -12,7 +12,7 @@ from transnormer_edu.attention import check_operands, linear_attention
 
 BACKENDS = ("auto", "triton", "torch")
 KERNEL_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
-KERNEL_FEATURES = range(16, 257)
+KERNEL_FEATURES = 16, 256  # least and most features of a head
 
 log = logging.getLogger(__name__)
 
@@ -50,13 +50,9 @@ def triton_installed() -> bool:
 
 
 def _kernel_serves(q: Tensor, v: Tensor) -> bool:
-    return (
-        q.is_cuda
-        and q.dtype in KERNEL_DTYPES
-        and q.shape[-1] in KERNEL_FEATURES
-        and v.shape[-1] in KERNEL_FEATURES
-        and _triton_found()
-    )
+    least, most = KERNEL_FEATURES
+    fits = least <= q.shape[-1] <= most and least <= v.shape[-1] <= most
+    return q.is_cuda and q.dtype in KERNEL_DTYPES and fits and _triton_found()
 
 
 @cache

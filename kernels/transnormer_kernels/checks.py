@@ -33,7 +33,7 @@ def check_tensor(name, x, shape, dtypes, device):
     )
     sizes = zip(shape, x.shape, strict=False)
     fits = x.ndim == len(shape) and all(want in (None, size) for want, size in sizes)
-    wanted = ", ".join("any" if w is None else str(w) for w in shape)
+    wanted = ", ".join("any" if w is None else f"{w}" for w in shape)
     require(fits, ValueError, f"{name} has shape {tuple(x.shape)}; ({wanted}) was expected.")
     names = " or ".join(str(d) for d in dtypes)
     require(x.dtype in dtypes, TypeError, f"{name} is {x.dtype}; it must be {names}: convert it.")
@@ -49,8 +49,9 @@ def check_rate(rate, b, h, device):
         TypeError,
         f"rate is a {type(rate).__name__}; pass a tensor.",
     )
+    fits = rate.ndim in (1, 2) and rate.shape[-1] == h and (rate.ndim == 1 or rate.shape[0] == b)
     require(
-        tuple(rate.shape) in ((h,), (b, h)), ValueError,
+        fits, ValueError,
         f"rate has shape {tuple(rate.shape)}; ({h},) or ({b}, {h}) was expected, one per head.",
     )  # fmt: skip
     require(

@@ -186,11 +186,14 @@ def test_registered_with_pytorch(device_and_dtype):
     torch.library.opcheck(op, (q, k, v, rate, state, True))
 
 
-def test_compiles_without_a_graph_break(device_and_dtype):
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_compiles_without_a_graph_break(device_and_dtype, dynamic):
     device, dtype = device_and_dtype
     q, k, v, do = tensors(device, dtype, 1, 2, 20, 16, 16)
     rate = torch.tensor([0.0, 0.3], device=device)
-    fast = torch.compile(lambda *x: attention(*x) * 2, fullgraph=True, backend="aot_eager")
+    fast = torch.compile(
+        lambda *x: attention(*x) * 2, fullgraph=True, backend="aot_eager", dynamic=dynamic
+    )
     got = torch.autograd.grad(fast(q, k, v, rate), [q, k, v], do)
     plain = torch.autograd.grad(attention(q, k, v, rate) * 2, [q, k, v], do)
     assert all(torch.equal(x, y) for x, y in zip(got, plain, strict=True))
