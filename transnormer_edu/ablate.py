@@ -27,9 +27,12 @@ import platform
 import statistics
 import subprocess
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
+from importlib import metadata
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -40,8 +43,9 @@ from transnormer_edu.ablation import CHOICES, Sizes, model_of
 from transnormer_edu.ablation_data import Tokens, tokens_in
 from transnormer_edu.atomic import write_text
 from transnormer_edu.batches import Batches
-from transnormer_edu.checkpoint import config_to_json
 from transnormer_edu.fast_run import FastRun
+from transnormer_edu.lightning import triton_installed
+from transnormer_edu.released_config import config_to_json
 from transnormer_edu.settings import TrainSettings
 
 RESULT = "ablation.json"
@@ -154,10 +158,11 @@ def run_row(job: Job, row: str) -> None:
         torch.set_num_threads(job.threads)
     torch.compiler.reset()  # another row, other blocks: what was compiled before is of no use
     p, tokens = job.protocol, _tokens(job.folder, job.protocol)
-    tuned = _once(job, tokens, f"{row}-tuning", lambda: tune(job, row, tokens))
+    tuned = _once(job, tokens, f"{row}-tuning", partial(tune, job, row, tokens))
     for seed in p.seeds if tuned else ():
         settings = p.settings(tuned["learning_rate"], seed, p.tokens)
-        _once(job, tokens, f"{row}-{seed}", lambda s=settings: train_once(job, row, tokens, s))
+        make = partial(train_once, job, row, tokens, settings, p.looks)
+        _once(job, tokens, f"{row}-{seed}", make)
 
 
 def tune(job: Job, row: str, tokens: Tokens) -> dict:
@@ -175,7 +180,7 @@ def tune(job: Job, row: str, tokens: Tokens) -> dict:
     }
 
 
-def train_once(job: Job, row: str, tokens: Tokens, settings: TrainSettings) -> dict:
+def train_once(job: Job, row: str, tokens: Tokens, settings: TrainSettings, looks: int = 1) -> dict:
     """One run from new weights: the loss it ends with, its curve, what it was and where.
 
     A loss that is no number (the run diverged) is None.
@@ -183,21 +188,12 @@ def train_once(job: Job, row: str, tokens: Tokens, settings: TrainSettings) -> d
     torch.manual_seed(settings.seed)
     model, device = model_of(row, job.protocol.sizes), settings.torch_device()
     batches = Batches(tokens.train.to(device), settings.context, settings.batch_size, settings.seed)
-    run = FastRun(
-        model, torch.stack([batches[i] for i in range(settings.steps)]), settings, job.compiled
-    )
-    looks = sorted({math.ceil(settings.steps * (i + 1) / job.protocol.looks)
-                    for i in range(job.protocol.looks)})  # fmt: skip
-    curve, seconds = [], 0.0
-    for step in looks:
-        seconds += run.run(step)
-        loss = _number(run.held_out_loss(tokens.held_out))
-        curve.append([step * settings.tokens_per_step, loss])
-    read = settings.steps * settings.tokens_per_step
-    print(
-        f"{row} seed {settings.seed} rate {settings.learning_rate:g}: loss {loss} after {read:,} "
-        f"tokens, {read / seconds:,.0f} a second", flush=True,
-    )  # fmt: skip
+    batches = torch.stack([batches[i] for i in range(settings.steps)])
+    run = FastRun(model, batches, settings, job.compiled)
+    curve, seconds = _curve(run, tokens, looks)
+    read, loss = curve[-1]
+    about = f"{row} seed {settings.seed} rate {settings.learning_rate:g}"
+    print(f"{about}: loss {loss} after {read:,} tokens, {read / seconds:,.0f} a second", flush=True)
     return {
         "row": row,
         "seed": settings.seed,
@@ -212,12 +208,23 @@ def train_once(job: Job, row: str, tokens: Tokens, settings: TrainSettings) -> d
     }
 
 
+def _curve(run: FastRun, tokens: Tokens, looks: int) -> tuple[list[list], float]:
+    """[tokens read, held-out loss] at so many moments, evenly spread; the seconds of training."""
+    steps, curve, seconds = run.settings.steps, [], 0.0
+    for step in sorted({math.ceil(steps * (i + 1) / looks) for i in range(looks)}):
+        seconds += run.run(step)
+        loss = _number(run.held_out_loss(tokens.held_out))
+        curve.append([step * run.settings.tokens_per_step, loss])
+    return curve, seconds
+
+
 def where(device: torch.device, job: Job) -> dict:
     """What else a result depends on."""
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "triton": metadata.version("triton") if triton_installed() else None,
         "commit": job.commit,
         "compiled": job.compiled,
         "date": datetime.now(UTC).date().isoformat(),
@@ -263,7 +270,7 @@ def kept(folder: Path, name: str, protocol: Protocol, tokens: Tokens) -> dict | 
     return found
 
 
-def _once(job: Job, tokens: Tokens, name: str, make) -> dict | None:
+def _once(job: Job, tokens: Tokens, name: str, make: Callable[[], dict]) -> dict | None:
     """What was kept under this name; made first where it is missing. None when time is up."""
     found = kept(job.folder, name, job.protocol, tokens)
     if found is None and (job.until is None or time.time() < job.until):
