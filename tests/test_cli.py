@@ -68,6 +68,9 @@ def test_train_go_on_eval_generate(run, tmp_path):
         "train", "--data", text, "--out", folder, *sizes, *small, status=1
     )
     assert "held out" in run("train", "--from", folder, "--steps", 8)
+    assert "ended at step 9, train --from" in run(
+        "train", "--from", folder, "--steps", 10, "--until", 9
+    )
     assert "--clip is settled by" in run("train", "--from", folder, "--clip", 2, status=1)
     other = tmp_path / "other"
     assert "held out" in run(

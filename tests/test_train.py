@@ -360,6 +360,21 @@ def test_a_finished_run_can_be_given_more_steps(whole, corpus, tmp_path):
         resume(tmp_path / "run", corpus, steps=14)
 
 
+@pytest.mark.bad_input
+def test_a_run_that_ends_early_follows_the_whole_plan(whole, corpus, tmp_path):
+    """The learning rates are those of 12 steps, also where a run ends after 5 of them."""
+    folder = tmp_path / "run"
+    new_trainer(corpus, folder).run(progress=False, until=5)
+    assert log(folder) == log(whole)[:5]
+    again = resume(folder, corpus)
+    assert again.step == 5
+    for step in (5, 13, 6.5):
+        with pytest.raises(ValueError, match=f"until is {step}, expected a step from 6 to 12"):
+            again.run(until=step)
+    again.run(progress=False)
+    assert log(folder) == log(whole)
+
+
 def test_ctrl_c_writes_a_checkpoint(corpus, tmp_path):
     def interrupt(step):
         if step.step == 3:

@@ -1,15 +1,24 @@
 """The weights in the package are what their card says."""
 
 import csv
+import itertools
 import json
+from pathlib import Path
 
 import pytest
+import torch
 
+from transnormer_edu import TransNormerConfig, TransNormerLLM, weights
 from transnormer_edu.data import load_corpus
 from transnormer_edu.evaluate import evaluate
+from transnormer_edu.released_config import config_from_json
 from transnormer_edu.run_folder import read_notes
-from transnormer_edu.train import load_trained
+from transnormer_edu.settings import TrainSettings
+from transnormer_edu.tokenizer import Tokenizer
+from transnormer_edu.train import Trainer, load_trained
 from transnormer_edu.weights import NAMES, small_model_folder
+
+FP32 = Path(weights.__file__).parent / "fp32"
 
 
 @pytest.fixture(params=NAMES)
@@ -43,6 +52,36 @@ def test_they_score_what_the_log_says(folder):
     score = evaluate(model, tokenizer, corpus.held_out_text, context, context, max_windows=64)
     near = 0.005 if corpus.fingerprint == notes["corpus"]["sha256"] else 0.2
     assert score.bits_per_byte == pytest.approx(notes["held_out"]["bits_per_byte"], abs=near)
+
+
+@pytest.mark.slow  # a hundred steps: 1 minute on two cores
+@pytest.mark.parametrize("logged", sorted(FP32.iterdir()), ids=lambda folder: folder.name)
+def test_a_hundred_steps_in_fp32_follow_the_log(logged):
+    about, corpus = json.loads((logged / "settings.json").read_text()), load_corpus("english")
+    if corpus.fingerprint != about["corpus"]["sha256"]:
+        pytest.skip(f"logged for Python {about['python']}: this one carries another text")
+    config = config_from_json(TransNormerConfig, about["config"])
+    settings = TrainSettings.from_dict(about["settings"])
+    assert settings.precision == "fp32" and not settings.uses_bf16()
+    tokenizer = Tokenizer.train((d.text for d in corpus.train), config.vocab_size)
+    assert tokenizer.fingerprint == about["tokenizer_sha256"]
+    torch.manual_seed(settings.seed)
+    trainer = Trainer(TransNormerLLM(config), tokenizer, corpus, settings)
+    with (logged / "log.csv").open() as file:
+        log = [float(line["loss"]) for line in csv.DictReader(file)]
+    assert len(log) == 100
+    for step in itertools.islice(trainer, 100):
+        assert step.loss == pytest.approx(log[step.step - 1], abs=0.02), step
+
+
+def test_the_fp32_logs_are_of_the_same_run_as_the_weights():
+    notes = read_notes(small_model_folder())
+    for logged in FP32.iterdir():
+        about = json.loads((logged / "settings.json").read_text())
+        assert about["corpus"]["sha256"].startswith(logged.name)
+        assert about["config"] == notes["config"]
+        other = {"precision": "fp32", "device": "cpu", "eval_every": 0}
+        assert about["settings"] == notes["settings"] | other
 
 
 def test_they_were_trained_alike():

@@ -133,12 +133,24 @@ class Trainer:
                 step = self._look_and_save(loss, norm)
             yield step
 
-    def run(self, on_step: Callable[[Step], None] | None = None, progress: bool = True) -> Score:
+    def run(
+        self,
+        on_step: Callable[[Step], None] | None = None,
+        progress: bool = True,
+        until: int | None = None,
+    ) -> Score:
         """All updates that are left, with a progress bar; then the score on all held-out text.
 
-        on_step is called with each `Step` (a live plot, a sample now and then). Ctrl-C waits for
-        the end of a step and writes a checkpoint before it goes through.
+        on_step is called with each `Step` (a live plot, a sample now and then). `until` ends after
+        that step of the plan, with a checkpoint: `resume` goes on. Ctrl-C waits for the end of a
+        step and writes a checkpoint before it goes through.
+
+        Errors: ValueError for an `until` that is done already or not in the plan.
         """
+        if until is not None and not check.is_whole(until, self.step + 1, self.settings.steps + 1):
+            raise ValueError(
+                f"until is {until!r}, expected a step from {self.step + 1} to {self.settings.steps}"
+            )
         bar = tqdm(total=self.settings.steps, initial=self.step, unit="step", disable=not progress)
         shown = {}
         try:
@@ -151,6 +163,9 @@ class Trainer:
                     bar.update()
                     if on_step is not None:
                         on_step(step)
+                    if step.step == until:
+                        self.save()
+                        break
         except KeyboardInterrupt:
             self.save()
             raise

@@ -72,6 +72,9 @@ def train(
         typer.Option(help="How heads forget (linear only).", show_default="released"),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Updates of the weights.")] = None,
+    until: Annotated[
+        int | None, typer.Option(help="End after this step of the plan; --from goes on.")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Windows in one forward pass.")] = None,
     context: Annotated[int | None, typer.Option(help="Tokens in a window.")] = None,
     accumulate: Annotated[int | None, typer.Option(help="Forward passes per update.")] = None,
@@ -105,9 +108,13 @@ def train(
 
     trainer = _trainer(from_, _given(data=data, out=out), model, settings)
     typer.echo(trainer.corpus.describe())
-    score = trainer.run()
+    score = trainer.run(until=until)
     typer.echo(f"held out: {score}")
-    typer.echo(f"written to {trainer.folder.path}: best/ and last/ hold the weights\n")
+    written = f"written to {trainer.folder.path}:"
+    if until is not None and until < trainer.settings.steps:
+        typer.echo(f"{written} ended at step {until}, train --from goes on\n")
+    else:
+        typer.echo(f"{written} best/ and last/ hold the weights\n")
     sample = write_text(trainer.model, trainer.tokenizer, prompt, 80, temperature=0.8, seed=0)
     typer.echo(prompt + printable("".join(sample)))
 
