@@ -11,6 +11,7 @@ import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -52,14 +53,7 @@ def load(
 ):
     """A model of `model_class` with config and weights of a folder; see `from_pretrained`."""
     dtype = None if dtype is None else check.float_type("dtype", dtype)
-    folder, beside = hub.split(hub.local_folder(name, subfolder), subfolder)
-    given = read_config(beside)
-    if variant is None:
-        check_name(Path(name).name, given)
-    where = str(beside / "config.json")
-    config = config_from_json(model_class.config_class, given, where, variant)
-    stored = open_weights(folder)
-    _check_sizes(where, config, stored)
+    folder, config, stored = find(name, model_class.config_class, variant, subfolder)
     with torch.device("meta"):
         model = model_class(config)
     quantised = getattr(config, "quantization", None)
@@ -75,6 +69,29 @@ def load(
     if own[EMBEDDING].dtype == torch.float64:
         model.double()  # the decay rates too: they come from the config, not from a file
     return model.requires_grad_()
+
+
+class Found(NamedTuple):
+    """A folder that was opened: where its weights are, its config, and its tensors, mapped."""
+
+    folder: Path
+    config: object
+    stored: dict[str, Stored]
+
+
+def find(
+    name: str | Path, config_class, variant: str | None = None, subfolder: str | None = None
+) -> Found:
+    """Open a folder or a repository without reading its weights; errors as in `from_pretrained`."""
+    folder, beside = hub.split(hub.local_folder(name, subfolder), subfolder)
+    given = read_config(beside)
+    if variant is None:
+        check_name(Path(name).name, given)
+    where = str(beside / "config.json")
+    config = config_from_json(config_class, given, where, variant)
+    stored = open_weights(folder)
+    _check_sizes(where, config, stored)
+    return Found(folder, config, stored)
 
 
 def _copy(stored: dict[str, Stored], dtype, progress: bool) -> dict[str, Tensor]:

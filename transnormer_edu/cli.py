@@ -212,6 +212,30 @@ def derive_exercises():
         typer.echo(f"{path.name}: {'written' if changed else 'unchanged'}")
 
 
+@app.command("import")
+@says_what_is_wrong
+def import_released(
+    folder: Annotated[
+        str, typer.Argument(help="A downloaded folder, or OpenNLPLab/NAME on Hugging Face's hub.")
+    ],
+    variant: Annotated[
+        str | None, typer.Option(help="transnormerllm, transnormerllm2 or transnormerllm3.")
+    ] = None,
+    subfolder: Annotated[str | None, typer.Option(help="One of several revisions in it.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, bfloat16, ...; by default as stored.")
+    ] = None,
+    prompt: Annotated[str, typer.Option(help="What it is to go on from.")] = "Hello, my name is",
+    max_new_tokens: Annotated[int, typer.Option(help="At most so many tokens.")] = 24,
+):
+    """What a released model's folder holds, what is assumed of it, and a first sentence."""
+    from transnormer_edu.released_import import report
+
+    choices = dict(variant=variant, subfolder=subfolder, dtype=dtype)
+    for line in report(folder, **choices, prompt=prompt, max_new_tokens=max_new_tokens):
+        typer.echo(line)
+
+
 @bench.command("attention")
 @says_what_is_wrong
 def bench_attention():

@@ -76,6 +76,8 @@ def summarise(config: Config) -> Summary:
     2 dk dv per head to add k v^T to the state and 2 dk dv to read it with q. The softmax baseline
     has no state to read, but all tokens before: `past_flops` for each of them.
     """
+    if not isinstance(config, Config):
+        raise TypeError(f"config is a {type(config).__name__}, expected a model's config")
     with torch.device("meta"):
         model = MODELS[config.model_type](config)
     matrices = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Linear))
@@ -102,13 +104,13 @@ def describe(config: Config) -> str:
     summary = summarise(config)
     lines = [
         f"parameters      {summary.parameters:,}  ({summary.embedding:,} in the embedding)",
-        f"weights         {_scaled(summary.weight_bytes(2), 'B')} in bf16, "
-        f"{_scaled(summary.weight_bytes(4), 'B')} in fp32",
-        f"training        {_scaled(summary.training_bytes, 'B')} of weights, gradients and AdamW; "
+        f"weights         {scaled(summary.weight_bytes(2), 'B')} in bf16, "
+        f"{scaled(summary.weight_bytes(4), 'B')} in fp32",
+        f"training        {scaled(summary.training_bytes, 'B')} of weights, gradients and AdamW; "
         "activations come on top",
         f"state           {_state_in_words(summary)}",
-        f"compute         {_scaled(summary.flops, 'FLOP')} a token forward, "
-        f"{_scaled(summary.training_flops, 'FLOP')} in training{_past_in_words(summary)}",
+        f"compute         {scaled(summary.flops, 'FLOP')} a token forward, "
+        f"{scaled(summary.training_flops, 'FLOP')} in training{_past_in_words(summary)}",
         "",
         "shapes",
     ]
@@ -117,14 +119,14 @@ def describe(config: Config) -> str:
 
 def _state_in_words(summary: Summary) -> str:
     if summary.cache_numbers:
-        return f"{_scaled(summary.cache_bytes, 'B')} for every token of a text in fp32"
-    return f"{_scaled(summary.state_bytes, 'B')} a text in fp32, however long it is"
+        return f"{scaled(summary.cache_bytes, 'B')} for every token of a text in fp32"
+    return f"{scaled(summary.state_bytes, 'B')} a text in fp32, however long it is"
 
 
 def _past_in_words(summary: Summary) -> str:
     if not summary.cache_numbers:
         return ""
-    return f"; {_scaled(summary.past_flops, 'FLOP')} more forward for each token before it"
+    return f"; {scaled(summary.past_flops, 'FLOP')} more forward for each token before it"
 
 
 def _folded(shapes: dict[str, tuple[int, ...]]) -> list[tuple[str, str]]:
@@ -142,7 +144,7 @@ def _range(numbers: list[int]) -> str:
     return str(numbers[0]) if len(numbers) == 1 else f"[{numbers[0]}-{numbers[-1]}]"
 
 
-def _scaled(count: float, unit: str) -> str:
+def scaled(count: float, unit: str) -> str:
     """1530, "B" -> 1.53 kB."""
     for prefix in ("", "k", "M", "G"):
         if count < 1000:
