@@ -22,6 +22,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from transnormer_edu import check
+
 PART = ".part"  # in the neighbour's name: a file or folder of ours that bears it was never finished
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # no space, no quota, larger than is allowed
 
@@ -94,7 +96,7 @@ def whole_folder(folder: str | Path, *, last: str, seal: str | None = None) -> I
     Errors: NotADirectoryError where `folder` is a file; OSError, in one sentence, where it cannot
     be written. The unfinished neighbour is removed then, and an older folder stays as it was.
     """
-    folder = Path(folder).absolute()
+    folder = check.path("folder", folder).absolute()
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file; expected a folder to write into")
     part = None

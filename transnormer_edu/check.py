@@ -9,6 +9,7 @@ A wrong type of tensor is a TypeError, everything else a ValueError.
 
 from collections.abc import Iterable
 from numbers import Integral, Real
+from pathlib import Path
 
 import torch
 
@@ -53,6 +54,16 @@ def kind(name: str, value, expected: type) -> None:
     """TypeError unless `value` is of this class."""
     if not isinstance(value, expected):
         raise TypeError(f"{name} is a {type(value).__name__}, expected a {expected.__name__}")
+
+
+def path(name: str, value) -> Path:
+    """`value` as a Path; TypeError unless it can be one."""
+    try:
+        return Path(value)
+    except TypeError:
+        raise TypeError(
+            f"{name} is a {type(value).__name__}, expected a path: a str or a Path"
+        ) from None
 
 
 def present(**given) -> dict:

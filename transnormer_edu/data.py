@@ -29,6 +29,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from transnormer_edu import check
 from transnormer_edu.library_text import docstrings, pydoc_topics, standard_library
 
 HELD_OUT_SHARE = 0.1
@@ -106,6 +107,7 @@ def zlib_bits_per_byte(text: str) -> float:
 
     8 · (bytes compressed) / (bytes of text). Errors: ValueError for an empty text.
     """
+    check.kind("text", text, str)
     data = text.encode("utf-8")
     if not data:
         raise ValueError("zlib_bits_per_byte got an empty text; give it at least one character.")
@@ -165,7 +167,7 @@ def read_text_file(path: str | Path) -> str:
     Errors: FileNotFoundError, IsADirectoryError, PermissionError; ValueError for a binary, empty or
     differently encoded file.
     """
-    path = Path(path)
+    path = check.path("path", path)
     if not path.exists():
         raise FileNotFoundError(
             f"There is no file {path}: give the path of a text file, or the word english or source."

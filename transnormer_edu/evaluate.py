@@ -46,7 +46,7 @@ class Score:
     @property
     def perplexity(self) -> float:
         """exp(loss); infinite where the loss is too large for a float."""
-        return math.exp(self.loss) if self.loss < 700 else math.inf
+        return math.inf if self.loss >= 700 else math.exp(self.loss)
 
     @property
     def bits_per_byte(self) -> float:
@@ -157,9 +157,9 @@ def _check(text, context, stride, batch_size, max_windows):
         raise ValueError(f"context is {context}, expected at least 2 tokens.")
     if not check.is_whole(stride, least=1, below=context + 1):
         raise ValueError(f"stride is {stride!r}, expected 1 to the context, {context}.")
-    for name, value in (("batch_size", batch_size), ("max_windows", max_windows)):
-        if value is not None:
-            check.whole(name, value)
+    check.whole("batch_size", batch_size)
+    if max_windows is not None:
+        check.whole("max_windows", max_windows)
 
 
 def check_fit(model: nn.Module, tokenizer: Tokenizer) -> None:

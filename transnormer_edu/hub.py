@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from transnormer_edu import check
+
 # Never a program: the models' own code is not needed here. (A * goes for folders, too.)
 SMALL = ("*.json", "*.model", "*.tiktoken")
 WEIGHTS = ("*.bin", "*.safetensors")
@@ -16,7 +18,7 @@ def local_folder(name: str | Path, subfolder: str | None = None) -> Path:
 
     Errors: OSError, in one sentence, for a repository that cannot be downloaded.
     """
-    path = Path(name)
+    path = check.path("folder", name)
     if path.exists() or not isinstance(name, str) or not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         return path
     from huggingface_hub import snapshot_download

@@ -42,6 +42,7 @@ class GLA(nn.Module):
 
     def __init__(self, config: TransNormerConfig, layer: int):
         super().__init__()
+        check.kind("config", config, TransNormerConfig)
         hidden = config.hidden_dim
         self.heads, self.gate = config.heads, config.gate
         self.activation = ACTIVATIONS[config.activation]
@@ -163,6 +164,7 @@ class Block(nn.Module):
 
     def __init__(self, config: TransNormerConfig, layer: int):
         super().__init__()
+        check.kind("config", config, TransNormerConfig)
         self.parallel = config.block == "parallel"
         self.token_norm = NORMS[config.norm](config.dim)
         self.token_mixer = GLA(config, layer)

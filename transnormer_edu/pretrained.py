@@ -15,12 +15,13 @@ MODELS = {model.config_class.model_type: model for model in (TransNormerLLM, Tra
 
 def load_pretrained(folder: str | Path, dtype: torch.dtype | str | None = None) -> LanguageModel:
     """`from_pretrained` of the model that config.json names by its model_type."""
+    folder = check.path("folder", folder)
     return _model(folder, read_config(folder)).from_pretrained(folder, dtype)
 
 
 def config_of(folder: str | Path) -> TransNormerConfig | TransformerConfig:
     """The config of the model in `folder`, whichever of the two it is; weights are not read."""
-    given = read_config(folder)
+    given = read_config(check.path("folder", folder))
     return config_from_json(_model(folder, given).config_class, given, f"{folder}/config.json")
 
 

@@ -26,7 +26,7 @@ import tokenizers
 import torch
 from torch import nn
 
-from transnormer_edu import checkpoint
+from transnormer_edu import check, checkpoint
 from transnormer_edu.atomic import (
     room_or_a_sentence,
     sweep,
@@ -58,7 +58,7 @@ def is_run(folder: str | Path) -> bool:
 
 def weights_folder(folder: str | Path) -> Path:
     """The folder with weights that `folder` means: itself, or the best/ or last/ of a run."""
-    folder = Path(folder)
+    folder = check.path("folder", folder)
     for candidate in (folder, folder / "best", folder / "last"):
         if (candidate / "config.json").is_file():
             return candidate
@@ -69,7 +69,7 @@ class RunFolder:
     """The files of one run: `RunFolder.start(...)` a new one, or `RunFolder(path).reopen()`."""
 
     def __init__(self, path: str | Path):
-        self.path = Path(path)
+        self.path = check.path("folder", path)
 
     @classmethod
     def start(cls, path: str | Path, about: dict, tokenizer) -> "RunFolder":
@@ -178,7 +178,7 @@ def export(source: str | Path, folder: str | Path, dtype: torch.dtype = torch.fl
 
     Errors: FileExistsError where `folder` exists; ValueError for weights without our notes.
     """
-    source, folder = weights_folder(source), Path(folder)
+    source, folder = weights_folder(source), check.path("folder", folder)
     if folder.exists():
         raise FileExistsError(f"{folder} exists already: remove it or choose another name.")
     model, tokenizer = load_pretrained(source, dtype), Tokenizer.load(source)

@@ -5,6 +5,8 @@ from dataclasses import dataclass, fields
 
 import torch
 
+from transnormer_edu import check
+
 PRECISIONS = ("auto", "fp32", "bf16")
 
 
@@ -121,6 +123,7 @@ class TrainSettings:
     @classmethod
     def from_dict(cls, given: dict) -> "TrainSettings":
         """Inverse of dataclasses.asdict. ValueError for a name that is no setting."""
+        check.kind("settings", given, dict)
         unknown = sorted(given.keys() - {field.name for field in fields(cls)})
         if unknown:
             names = ", ".join(field.name for field in fields(cls))

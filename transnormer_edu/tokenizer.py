@@ -13,7 +13,7 @@ for them: no user's text can end a document or pad one.
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -59,8 +59,7 @@ class Tokenizer:
         `vocab_size` is then smaller. Errors: ValueError for a vocab_size below 259.
         """
         first = SPECIAL + byte_pieces()
-        if isinstance(texts, str) or not isinstance(texts, Iterable):
-            raise TypeError(f"texts is a {type(texts).__name__}, expected several texts: [text]")
+        texts = _several(texts)
         if not check.is_whole(vocab_size, least=len(first)):
             raise ValueError(
                 f"vocab_size is {vocab_size!r}, expected at least {len(first)} (3 special tokens "
@@ -90,15 +89,7 @@ class Tokenizer:
 
         Errors: TypeError for what is no text; ValueError for half of a surrogate pair in it.
         """
-        check.kind("text", text, str)
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(
-                f"letter {error.start} of the text is no Unicode, but a byte or half a letter; "
-                "expected text: was it read in another encoding than it was written in?"
-            ) from None
-        return self._encode(text)
+        return self._encode(_checked(text))
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`; pad, start and end are left out.
@@ -119,7 +110,7 @@ class Tokenizer:
     def encode_documents(self, texts: Iterable[str]) -> Int64[Tensor, "tokens"]:
         """One long row of ids: <s> text </s> <s> text </s> ..., what training reads from."""
         row: list[int] = []
-        for ids in self._many(texts):
+        for ids in self._many(_several(texts)):
             row += [self.bos_id, *ids, self.eos_id]
         return torch.tensor(row, dtype=torch.int64)
 
@@ -159,7 +150,7 @@ class Tokenizer:
 
         Errors: FileNotFoundError without a tokenizer.json; ValueError for one of another kind.
         """
-        path = Path(folder) / FILE
+        path = check.path("folder", folder) / FILE
         if not path.is_file():
             raise FileNotFoundError(
                 f"There is no {FILE} in {folder}: expected a folder that `transnormer-edu train` "
@@ -177,6 +168,24 @@ class Tokenizer:
             f"{path} is damaged or of another kind, expected the byte-level BPE that "
             f"Tokenizer.save writes: take the file that was saved with the weights."
         )
+
+
+def _checked(text: str) -> str:
+    check.kind("text", text, str)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"letter {error.start} of the text is no Unicode, but a byte or half a letter; "
+            "expected text: was it read in another encoding than it was written in?"
+        ) from None
+    return text
+
+
+def _several(texts: Iterable[str]) -> Iterator[str]:
+    if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
+        raise TypeError(f"texts is a {type(texts).__name__}, expected several texts: [text]")
+    return map(_checked, texts)
 
 
 def byte_pieces() -> list[str]:
