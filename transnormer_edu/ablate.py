@@ -193,7 +193,8 @@ def train_once(job: Job, row: str, tokens: Tokens, settings: TrainSettings, look
     curve, seconds = _curve(run, tokens, looks)
     read, loss = curve[-1]
     about = f"{row} seed {settings.seed} rate {settings.learning_rate:g}"
-    print(f"{about}: loss {loss} after {read:,} tokens, {read / seconds:,.0f} a second", flush=True)
+    said = f"{about}: loss {loss} after {read:,} tokens, {read / seconds:,.0f} a second\n"
+    print(said, end="", flush=True)  # in one piece: other processes print too
     return {
         "row": row,
         "seed": settings.seed,
