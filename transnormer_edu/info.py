@@ -78,8 +78,6 @@ def summarise(config: Config) -> Summary:
     """
     if not isinstance(config, Config):
         raise TypeError(f"config is a {type(config).__name__}, expected a model's config")
-    if not isinstance(config, Config):
-        raise TypeError(f"config is a {type(config).__name__}, expected a model's config")
     with torch.device("meta"):
         model = MODELS[config.model_type](config)
     matrices = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Linear))
