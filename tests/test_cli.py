@@ -1,11 +1,14 @@
 """The command: what it prints, how it refuses, and that its parts fit together."""
 
 import re
+from dataclasses import asdict
 
 import pytest
 from typer.testing import CliRunner
 
 from transnormer_edu.cli import app
+from transnormer_edu.settings import TrainSettings
+from transnormer_edu.train_command import SMALL
 
 
 @pytest.fixture
@@ -38,6 +41,17 @@ def run(monkeypatch):
 def test_help_says_what_a_command_does(run, command, word):
     assert word in run(command, "--help")
     assert command in run("--help")
+
+
+def test_help_names_the_defaults_that_are_taken(run):
+    page = " ".join(run("train", "--help").replace("│", " ").split())
+    for name, value in asdict(TrainSettings()).items():
+        option = f"--{name.replace('_', '-')} "
+        if option in page:
+            assert re.search(rf"{option}[^\[]*\[default: \({value}\)\]", page), name
+    for name, value in SMALL.items():
+        option = f"--{name.replace('_', '-')} "
+        assert re.search(rf"{option}[^\[]*\[default: \({value}\)\]", page), name
 
 
 def test_info_of_a_preset_and_of_a_folder(run, tmp_path):

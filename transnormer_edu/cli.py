@@ -86,9 +86,9 @@ app.command()(says_what_is_wrong(ablate))
 @says_what_is_wrong
 def export(
     run: Annotated[Path, typer.Argument(help="A run, or a folder of weights that one wrote.")],
-    folder: Annotated[Path, typer.Argument(help="New folder for the weights.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to make, for the weights.")],
 ):
-    """Weights of a run in float16, to give away: with tokenizer, model card and fingerprints."""
+    """Write the weights of a run in float16, to give away, with tokenizer and model card."""
     from transnormer_edu.run_folder import export
 
     export(run, folder)
@@ -99,11 +99,12 @@ def export(
 @app.command("eval")
 @says_what_is_wrong
 def evaluate(
-    folder: Annotated[Path, typer.Argument(help="Weights, or a run.")],
+    folder: Annotated[Path, typer.Argument(help="A run, or a folder of weights.")],
     file: Annotated[Path, typer.Argument(help="A text file of yours.")],
-    context: Annotated[int, typer.Option(help="Tokens a window reads.")] = 256,
+    context: Annotated[int, typer.Option(help="Tokens that are read at once.")] = 256,
     carry_state: Annotated[
-        bool, typer.Option(help="Read the text in one go, the state carried on.")
+        bool,
+        typer.Option(help="Read the text in one go: what was read is remembered."),
     ] = False,
 ):
     """Loss, perplexity and bits per byte of a model on your own text."""
@@ -125,10 +126,14 @@ def generate(
         Path | None, typer.Option(help="Weights or a run; by default the course's own small model.")
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(help="At most so many tokens.")] = 120,
-    temperature: Annotated[float, typer.Option(help="0: always the likeliest token.")] = 0.8,
-    top_k: Annotated[int | None, typer.Option(help="Draw from the k likeliest.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Draw from this share of the mass.")] = 0.95,
-    seed: Annotated[int | None, typer.Option(help="The same seed, the same text.")] = None,
+    temperature: Annotated[
+        float, typer.Option(help="0: the likeliest token; 1: as the model says.")
+    ] = 0.8,
+    top_k: Annotated[int | None, typer.Option(help="Draw from the k likeliest tokens.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Draw from the likeliest, up to this share.")
+    ] = 0.95,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same text.")] = None,
 ):
     """Let a model write; the text appears as it is written."""
     from transnormer_edu.train import load_trained
@@ -149,7 +154,9 @@ def generate(
 @app.command()
 @says_what_is_wrong
 def info(
-    preset: Annotated[str, typer.Argument(help="385m 1b 3b 7b 13b 15b 65b 175b, or a folder.")],
+    preset: Annotated[
+        str, typer.Argument(help="385m 1b 3b 7b 13b 15b 65b 175b, or a model's folder.")
+    ],
 ):
     """Shapes, parameters, memory and FLOPs of a published size, or of a folder's model."""
     from transnormer_edu.config import TransNormerConfig
@@ -239,7 +246,7 @@ def import_released(
 @bench.command("attention")
 @says_what_is_wrong
 def bench_attention():
-    """The chunked form beside PyTorch's softmax attention, over length, on the CPU."""
+    """Time of linear attention and of PyTorch's softmax attention over length, on the CPU."""
     from transnormer_edu.bench import report
 
     for line in report():
@@ -255,7 +262,7 @@ def bench_kernels(
     only: Annotated[
         list[str] | None,
         typer.Option(
-            help="ours, pytorch_chunked, softmax_cudnn, softmax_flash, fla; again for more."
+            help="Only ours, pytorch_chunked, softmax_cudnn, softmax_flash or fla; again for more."
         ),
     ] = None,
 ):

@@ -49,13 +49,15 @@ def train(
     ] = None,
     from_: Annotated[
         Path | None,
-        typer.Option("--from", help="Go on: a run (to its end, or to --steps), or weights."),
+        typer.Option(
+            "--from", help="Go on with a run (to its end, or to --steps), or from weights."
+        ),
     ] = None,
     kind: Annotated[
         Kind | None,
-        typer.Option(help="TransNormerLLM, or its softmax twin.", show_default="linear"),
+        typer.Option(help="TransNormerLLM, or a softmax transformer.", show_default="linear"),
     ] = None,
-    dim: Annotated[int | None, typer.Option(help="Width.", show_default="192")] = None,
+    dim: Annotated[int | None, typer.Option(help="Width of the model.", show_default="192")] = None,
     layers: Annotated[int | None, typer.Option(help="Blocks.", show_default="3")] = None,
     heads: Annotated[int | None, typer.Option(help="Heads per block.", show_default="3")] = None,
     glu_dim: Annotated[
@@ -63,30 +65,54 @@ def train(
     ] = None,
     vocab_size: Annotated[
         int | None,
-        typer.Option(
-            help="Tokens of the BPE trained on the data; 259: single bytes.", show_default="2048"
-        ),
+        typer.Option(help="Tokens, learned from the data; 259: single bytes.", show_default="2048"),
     ] = None,
     decay: Annotated[
         Decay | None,
         typer.Option(help="How heads forget (linear only).", show_default="released"),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Updates of the weights.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Updates of the weights.", show_default="400")
+    ] = None,
     until: Annotated[
         int | None, typer.Option(help="End after this step of the plan; --from goes on.")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Windows in one forward pass.")] = None,
-    context: Annotated[int | None, typer.Option(help="Tokens in a window.")] = None,
-    accumulate: Annotated[int | None, typer.Option(help="Forward passes per update.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="At its highest.")] = None,
-    warmup: Annotated[int | None, typer.Option(help="Steps to get there.")] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="Of the layers' matrices.")] = None,
-    clip: Annotated[float | None, typer.Option(help="Largest gradient norm; 0: none.")] = None,
-    eval_every: Annotated[int | None, typer.Option(help="Steps between held-out scores.")] = None,
-    save_every: Annotated[int | None, typer.Option(help="Steps between checkpoints.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of weights and data order.")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Windows of text in one forward pass.", show_default="8")
+    ] = None,
+    context: Annotated[
+        int | None, typer.Option(help="Tokens in a window.", show_default="256")
+    ] = None,
+    accumulate: Annotated[
+        int | None, typer.Option(help="Forward passes for one update.", show_default="1")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Learning rate at its highest.", show_default="0.004")
+    ] = None,
+    warmup: Annotated[
+        int | None, typer.Option(help="Steps in which it rises to that.", show_default="40")
+    ] = None,
+    weight_decay: Annotated[
+        float | None, typer.Option(help="Weight decay of the layers' matrices.", show_default="0.1")
+    ] = None,
+    clip: Annotated[
+        float | None, typer.Option(help="Largest norm of a gradient; 0: any.", show_default="1.0")
+    ] = None,
+    eval_every: Annotated[
+        int | None, typer.Option(help="Steps between scores on held-out text.", show_default="100")
+    ] = None,
+    save_every: Annotated[
+        int | None, typer.Option(help="Steps between checkpoints.", show_default="100")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of first weights and data order.", show_default="0")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="auto, fp32 or bf16.", show_default="auto")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda or mps.", show_default="auto")
+    ] = None,
     prompt: Annotated[str, typer.Option(help="Start of the sample shown at the end.")] = "The",
 ):
     """Train a small model on English that your Python carries: some minutes on a laptop's CPU.
