@@ -47,10 +47,10 @@ def test_without_triton_the_name_alone_fails(monkeypatch):
 
 def test_the_fallback_says_so_once_at_debug_level(monkeypatch, caplog):
     monkeypatch.setattr(lightning, "triton_installed", lambda: False)
-    lightning._triton_found.cache_clear()
+    lightning._say_so_once.cache_clear()
     with caplog.at_level(logging.DEBUG, logger=lightning.__name__):
         assert not lightning._triton_found() and not lightning._triton_found()
-    lightning._triton_found.cache_clear()
+    lightning._say_so_once.cache_clear()
     assert [record.levelname for record in caplog.records] == ["DEBUG"]
 
 

@@ -55,12 +55,17 @@ def _kernel_serves(q: Tensor, v: Tensor) -> bool:
     return q.is_cuda and q.dtype in KERNEL_DTYPES and fits and _triton_found()
 
 
-@cache
+@torch.compiler.assume_constant_result  # torch.compile need not look inside
 def _triton_found() -> bool:
     found = triton_installed()
     if not found:
-        log.debug("Triton is not installed: attention runs as the chunked PyTorch form")
+        _say_so_once()
     return found
+
+
+@cache
+def _say_so_once() -> None:
+    log.debug("Triton is not installed: attention runs as the chunked PyTorch form")
 
 
 def _kernel():
