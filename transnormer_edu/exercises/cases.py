@@ -14,7 +14,9 @@ SHAPES = (
     ("a single token", {"n": 1}),
     ("one text, one head", {"b": 1, "h": 1}),
     ("one head", {"h": 1}),
+    ("one text", {"b": 1}),
     ("keys and values of one number", {"dk": 1, "dv": 1}),
+    ("a single feature", {"d": 1}),
 )
 
 
