@@ -31,6 +31,7 @@ def run(monkeypatch):
         ("course", "pages"),
         ("lab", "JupyterLab"),
         ("train", "--learning-rate"),
+        ("ablate", "--rehearse"),
         ("eval", "bits per byte"),
         ("export", "float16"),
         ("generate", "--temperature"),
