@@ -46,12 +46,12 @@ def installed_corpus(train_bytes: int, held_out_bytes: int) -> Corpus:
 def _files() -> Iterator[tuple[str, str, Path]]:
     """Package, name and path of every file that is read."""
     owners = importlib.metadata.packages_distributions()
-    for root in {Path(place) for place in sys.path if Path(place).name in INSTALLED_IN}:
+    for root in sorted({Path(p) for p in sys.path if Path(p).name in INSTALLED_IN}):
         for path in root.rglob("*"):
             parts = path.relative_to(root).parts
             if path.suffix in SUFFIXES and not (LEFT_OUT & set(parts) or ".dist-info" in parts[0]):
                 top = parts[0].removesuffix(path.suffix)
-                package = owners.get(top, [top])[0].lower()
+                package = min(owners.get(top, [top])).lower()  # a folder may be several packages
                 yield package, "/".join((package, *parts)), path
     for name, path in standard_library_files():
         yield "python", f"python/{name}", path
