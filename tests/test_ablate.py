@@ -84,6 +84,8 @@ def test_what_is_written(whole):
             assert run["where"]["device"] == "cpu" and run["where"]["commit"] == "abc"
     assert found["protocol"] == QUICK.as_dict()
     assert len(found["data"]["corpus_sha256"]) == len(found["data"]["tokens_sha256"]) == 64
+    assert found["data"]["train_packages"] > 1
+    assert all(name.startswith("p") for name in found["data"]["held_out_packages"])
     assert found["rows"]["transformer"]["config"]["model_type"] == "softmax_baseline"
 
 

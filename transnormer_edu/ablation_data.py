@@ -73,7 +73,8 @@ def _make(folder: Path, asked: dict) -> None:
     about = {
         "asked": asked,
         "corpus": f"installed beside Python {platform.python_version()}: sources and docs",
-        "packages": {"train": _packages(corpus.train), "held_out": _packages(corpus.held_out)},
+        "train_packages": len(_packages(corpus.train)),
+        "held_out_packages": _packages(corpus.held_out),
         "corpus_sha256": corpus.fingerprint,
         "tokenizer_sha256": tokenizer.fingerprint,
         "tokens_sha256": _sha256(train, held_out),
@@ -108,8 +109,8 @@ def _encode(tokenizer: Tokenizer, documents: tuple[Document, ...], wanted: int) 
     raise ValueError(f"the text that was read gives {length:,} tokens, expected {wanted:,}")
 
 
-def _packages(documents: tuple[Document, ...]) -> int:
-    return len({document.name.split("/")[0] for document in documents})
+def _packages(documents: tuple[Document, ...]) -> list[str]:
+    return sorted({document.name.split("/")[0] for document in documents})
 
 
 def _sha256(*tensors: Tensor) -> str:
