@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from transnormer_edu import ablate as command
 from transnormer_edu.ablate import SMALL, Protocol, ablate
+from transnormer_edu.ablation import Sizes
 from transnormer_edu.ablation_data import tokens_in
 from transnormer_edu.cli import app
 from transnormer_edu.data import Corpus, Document
@@ -206,6 +207,8 @@ def test_results_of_another_protocol_or_corpus_are_not_mixed(whole, tmp_path):
     [
         (dict(tokens=0), "tokens is 0"),
         (dict(tuning_tokens=31_000_000), "tuning_tokens is 31000000, expected at most tokens"),
+        (dict(held_out_tokens=1000), "held_out_tokens is 1000, expected whole windows of 512"),
+        (dict(sizes=Sizes(vocab_size=40000)), "vocab_size is 40000, expected at most 32768"),
         (dict(seeds=()), "seeds are"),
         (dict(seeds=(1, 1)), "expected different ones"),
         (dict(seeds=(0, 1)), "none of them the seed of the tuning, 0"),

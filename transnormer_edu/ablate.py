@@ -49,6 +49,7 @@ from transnormer_edu.released_config import config_to_json
 from transnormer_edu.settings import TrainSettings
 
 RESULT = "ablation.json"
+LARGEST_VOCABULARY = 2**15
 CURVE_POINTS = 60  # of the training loss, each the mean of the steps around it
 
 
@@ -74,6 +75,15 @@ class Protocol:
         if self.tuning_tokens > self.tokens:
             raise ValueError(
                 f"tuning_tokens is {self.tuning_tokens}, expected at most tokens, {self.tokens}"
+            )
+        if self.held_out_tokens % self.context:
+            raise ValueError(
+                f"held_out_tokens is {self.held_out_tokens}, expected whole windows of {self.context}"
+            )
+        if self.sizes.vocab_size > LARGEST_VOCABULARY:
+            raise ValueError(
+                f"vocab_size is {self.sizes.vocab_size}, expected at most {LARGEST_VOCABULARY}: a "
+                "token is kept in two bytes"
             )
         if not self.seeds or self.tuning_seed in self.seeds or len({*self.seeds}) < len(self.seeds):
             raise ValueError(
