@@ -78,7 +78,8 @@ class Protocol:
             )
         if self.held_out_tokens % self.context:
             raise ValueError(
-                f"held_out_tokens is {self.held_out_tokens}, expected whole windows of {self.context}"
+                f"held_out_tokens is {self.held_out_tokens}, expected whole windows of "
+                f"{self.context}"
             )
         if self.sizes.vocab_size > LARGEST_VOCABULARY:
             raise ValueError(
