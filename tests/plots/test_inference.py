@@ -28,10 +28,10 @@ def test_no_plan_without_tokens(pieces):
 def test_times_of_series_of_unequal_length():
     times = {
         "cache": {1024: 0.002, 4096: 0.007},
-        "state": {1024: 0.003, 2**18: 0.0031, 2**20: 0.003},
+        "state": {1024: 0.003, 2**18: 0.0031, 2**20: 1.234},
     }
     figure, sentence = assert_readable(inference.time_over_context(times))
-    assert sentence == "cache, 1K to 4K: 2 to 7 ms; state, 1K to 1M: 3 to 3 ms."
+    assert sentence == "cache, 1K to 4K: 2 to 7 ms; state, 1K to 1M: 3 to 1,234 ms."
     axes = figure.axes[0]
     assert_told_apart_without_colour(axes)
     assert list(axes.lines[0].get_ydata()) == pytest.approx([2, 7])

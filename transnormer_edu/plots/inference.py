@@ -157,7 +157,7 @@ def gpu_filling(
     Errors: ValueError for no lengths, or other ones in states than in caches.
     """
     _check_filling(states, caches)
-    figure = new_figure(2 + 1.8 * len(states), 5)
+    figure = new_figure(2 + 1.8 * len(states), 4.2)
     grid = figure.subplots(2, len(states), squeeze=False)
     for column, n in zip(grid.T, states, strict=True):
         for axes, kind in zip(column, (states, caches), strict=True):
@@ -209,7 +209,12 @@ def in_k(n: int) -> str:
 
 def _slowed(name: str, times: Mapping[int, float]) -> str:
     (first, start), (last, end) = min(times.items()), max(times.items())
-    return f"{name}, {in_k(first)} to {in_k(last)}: {1e3 * start:.3g} to {1e3 * end:.3g} ms"
+    return f"{name}, {in_k(first)} to {in_k(last)}: {_ms(start)} to {_ms(end)} ms"
+
+
+def _ms(seconds: float) -> str:
+    """Two digits, or whole milliseconds."""
+    return f"{1e3 * seconds:.2g}" if seconds < 0.01 else f"{1e3 * seconds:,.0f}"
 
 
 def _up_to_the_first_gap(values: Sequence[float]) -> list[float]:
