@@ -40,7 +40,7 @@ def read_outs(
     grid = figure.subplots(2, len(counts) + 1, width_ratios=ratios, squeeze=False)
     said = []
     for count, above, below in zip(counts, *grid[:, :-1], strict=True):
-        artists = _overlap_axes(above, len(keys)), *_value_axes(below, values)
+        artists = _overlap_axes(above, len(keys)), _value_axes(below, keys, values)
         said.append(_set_count(count, keys, values, *artists))
         above.set_title(f"{count} pairs")
     for axes in grid[:, 1:-1].flat:
@@ -59,7 +59,7 @@ def read_out_mover(
     _check_pairs(keys, values, [1])
     figure = new_figure(7.0, 3.5)
     left, right = figure.subplots(1, 2)
-    artists = _overlap_axes(left, len(keys)), *_value_axes(right, values)
+    artists = _overlap_axes(left, len(keys)), _value_axes(right, keys, values)
     return figure, lambda count: _set_count(int(count), keys, values, *artists)
 
 
@@ -151,19 +151,28 @@ def _overlap_axes(axes: Axes, n: int):
     return image
 
 
-def _value_axes(axes: Axes, values: Float[Tensor, "n"]):
-    edge = 1.1 * float(values.abs().max())
-    axes.plot([-edge, edge], [-edge, edge], color=INK, linewidth=1)
+def _value_axes(axes: Axes, keys: Tensor, values: Tensor):
+    wide = 1.1 * float(values.abs().max())
+    high = 1.1 * max(
+        float(_come_back(keys[:count], values[:count]).abs().max())
+        for count in range(1, len(keys) + 1)
+    )
+    axes.plot([-high, high], [-high, high], color=INK, linewidth=1)
     dots = axes.plot([], [], "o", color=BLUE)[0]
     axes.set(xlabel="value put in (1)", ylabel="what comes back (1)")
-    axes.set(xlim=(-edge, edge), ylim=(-2 * edge, 2 * edge))
-    return (dots,)
+    axes.set(xlim=(-wide, wide), ylim=(-high, high))
+    return dots
+
+
+def _come_back(keys: Tensor, values: Tensor) -> Tensor:
+    """What a state sum_j k_j v_j answers to each of its keys: sum_j (k_i k_j) v_j."""
+    return keys @ (keys.T @ values)
 
 
 def _set_count(count: int, keys: Tensor, values: Tensor, image, dots) -> str:
     _check_pairs(keys, values, [count])
     overlap = keys[:count] @ keys[:count].T
-    back = overlap @ values[:count]
+    back = _come_back(keys[:count], values[:count])
     shown = torch.full((len(keys), len(keys)), math.nan)
     shown[:count, :count] = overlap.abs()
     image.set_data(shown.numpy())
