@@ -196,11 +196,14 @@ def small_model():
 def test_a_model_of_ours_is_quantised_saved_and_opened(tmp_path):
     model, ids = small_model(), torch.randint(3, 37, (4, 30))
     before = {name: t.clone() for name, t in model.state_dict().items()}
-    seen = hessians(model, model.model["layers"][1], ids)
+    x = torch.randn(4, 30, 16, dtype=torch.float64)
+    seen = hessians(model.model["layers"][1], x, torch.arange(30))
     assert {name: h.shape[0] for name, h in seen.items()} == {
         "token_mixer.qkvu_proj": 16, "token_mixer.out_proj": 16,
         "channel_mixer.l1": 16, "channel_mixer.l2": 16, "channel_mixer.l3": 24,
     }  # fmt: skip
+    rows = model.model["layers"][1].token_norm(x).flatten(0, 1)
+    torch.testing.assert_close(seen["token_mixer.qkvu_proj"], rows.T @ rows)
     losses = {}
     for form, text in ((GPTQFormat(4, 8), None), (GPTQFormat(4, 8), ids), (GPTQFormat(8, 8), ids)):
         small = quantise(model, form, text)

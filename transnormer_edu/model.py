@@ -99,15 +99,18 @@ class LanguageModel(nn.Module):
     def _read(self, ids, real, state, return_state):
         """The blocks' output (b, n, d), and with `return_state` the state after the last token."""
         position = _positions(ids, real, state)
-        x = self.model["embed_tokens"](ids) * self.config.embedding_scale
-        if self.config.absolute_position:
-            x = add_sinusoid(x, position)
+        x = self.embed(ids, position)
         kept = []
         for i, layer in enumerate(self.model["layers"]):
             layer_state = state.layers[i] if state is not None else None
             x, layer_state = layer(x, position, real, layer_state, return_state)
             kept.append(layer_state)
         return x, State(tuple(kept), _read_so_far(ids, real, state)) if return_state else None
+
+    def embed(self, ids, position):
+        """What the first block is given, (b, n, d), for ids (b, n) at their positions."""
+        x = self.model["embed_tokens"](ids) * self.config.embedding_scale
+        return add_sinusoid(x, position) if self.config.absolute_position else x
 
     def _head(self, x):
         return F.linear(self.model["final_norm"](x), self.model["embed_tokens"].weight)

@@ -39,22 +39,25 @@ def quantise(
     calibration    ids of a text that is like what the model will read: GPTQ; None: each weight
                    goes to its nearest level
 
-    A block's inputs are those that the blocks before it, already quantised, make; so the text is
-    read once for each block. Errors: TypeError for another kind of model; ValueError for sizes that
-    do not fill int32 numbers, a model that is quantised already, or ids that do not fit.
+    A block is given what the blocks before it, already quantised, make of the text. Errors:
+    TypeError for another kind of model; ValueError for sizes that do not fill int32 numbers, a
+    model that is quantised already, or ids that do not fit.
     """
     check.kind("model", model, TransNormerLLM)
     form = GPTQFormat() if form is None else form
     check.kind("form", form, GPTQFormat)
     if model.config.quantization is not None:
         raise ValueError(f"the model is quantised already: {model.config.quantization}")
+    model, x, position = copy.deepcopy(model), None, None
     if calibration is not None:
         model.check_input(calibration)
-    model = copy.deepcopy(model)
+        position = torch.arange(calibration.shape[1], device=calibration.device)
+        x = model.embed(calibration.long(), position)
     for block in model.model["layers"]:
-        seen = {} if calibration is None else hessians(model, block, calibration)
+        seen = {} if x is None else hessians(block, x, position)
         for name, linear in _matrices(block):
             replace(block, name, quantised(linear.weight, form, seen.get(name)))
+        x = None if x is None else block(x, position)[0]
     model.config = with_changes(model.config, quantization=form)
     return model
 
@@ -99,21 +102,23 @@ def grid(group: Float[Tensor, "o i"], bits: int) -> tuple[Float[Tensor, "o"], Fl
     return scale, (-low / scale).round().clamp(1, top)
 
 
-def hessians(model: nn.Module, block: nn.Module, ids: Tensor) -> dict[str, Float[Tensor, "i i"]]:
-    """H = X^T X for each matrix of `block`, X its inputs while the model reads `ids`."""
+def hessians(
+    block: nn.Module, x: Float[Tensor, "b n d"], position: Int[Tensor, "n"]
+) -> dict[str, Float[Tensor, "i i"]]:
+    """H = X^T X for each matrix of `block`, X its inputs while the block reads x."""
     found: dict[str, Tensor] = {}
 
     def listener(name):
         def listen(_, given):
-            x = given[0].flatten(0, -2).double()
-            found[name] = found.get(name, 0) + x.T @ x
+            rows = given[0].flatten(0, -2).double()
+            found[name] = found.get(name, 0) + rows.T @ rows
 
         return listen
 
     hooks = [m.register_forward_pre_hook(listener(name)) for name, m in _matrices(block)]
     try:
-        for row in ids:
-            model(row[None])
+        for piece in x.split(8):
+            block(piece, position)
     finally:
         for hook in hooks:
             hook.remove()
