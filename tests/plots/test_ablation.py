@@ -4,7 +4,7 @@ import pytest
 
 from tests.plots.checks import assert_readable
 from transnormer_edu.ablation import TABLES
-from transnormer_edu.plots.ablation import beside_the_paper
+from transnormer_edu.plots.ablation import beside_the_paper, over_tokens
 
 
 def row(*losses):
@@ -12,7 +12,7 @@ def row(*losses):
     return {
         "parameters": 9_175_296,
         "mean": statistics.fmean(losses) if whole else None,
-        "spread": statistics.stdev(losses) if whole else None,
+        "spread": statistics.stdev(losses) if whole and len(losses) > 1 else None,
         "runs": [{"loss": loss} for loss in losses],
     }
 
@@ -59,3 +59,33 @@ def test_rows_that_were_not_trained_are_left_out():
     assert "LRPE" not in sentence
     with pytest.raises(ValueError, match="1 rows of 'Gate' were trained, expected at least two"):
         beside_the_paper(TABLES["gate"], some)
+
+
+def test_a_row_with_fewer_seeds_is_said():
+    rows = RESULTS["rows"] | {"paper_decay": row(2.1)}
+    _, sentence = beside_the_paper(TABLES["schedule"], {"rows": rows})
+    assert "Diamonds: 1 to 3 seeds" in sentence
+
+
+def curves(*losses):
+    """A row whose runs have these losses after 1 and 2 million tokens."""
+    runs = [{"loss": b, "curve": [[1_000_000, a], [2_000_000, b]]} for a, b in losses]
+    return {"mean": statistics.fmean(b for _, b in losses), "runs": runs}
+
+
+def test_who_leads_may_change_on_the_way():
+    results = {"rows": {"base": curves((4.0, 3.2), (4.2, 3.0)), "transformer": curves((5.0, 2.9))}}
+    names = {"linear": "base", "softmax": "transformer"}
+    figure, sentence = assert_readable(over_tokens(results, names))
+    lines = {line.get_label(): line for line in figure.axes[0].lines}
+    assert list(lines["linear"].get_xdata()) == [1.0, 2.0]
+    assert list(lines["linear"].get_ydata()) == pytest.approx([4.1, 3.1])
+    assert sentence == (
+        "After 1 million tokens linear has the lowest loss, after 2 million softmax."
+    )
+
+
+@pytest.mark.parametrize("bad", [{"LRPE-d": "lrpe_d"}, {"no gate": "no_gate"}])
+def test_a_curve_needs_runs_that_ended(bad):
+    with pytest.raises(ValueError, match="have no loss in the results, expected trained ones"):
+        over_tokens(RESULTS, bad)
