@@ -102,6 +102,14 @@ def test_gradients():
     assert "the values are right, but the gradient of q at (0, 0, 0, 0)" in said(half)
 
 
+def test_a_gradient_that_is_not_a_number():
+    def root_of_zero(q, k, v, rate, state):
+        o, state = by_loop(q, k, v, rate, state)
+        return o + 0 * (0 * v).sqrt(), state
+
+    assert "the gradient of v at (0, 0, 0, 0) is nan" in said(root_of_zero)
+
+
 def test_a_tensor_that_is_kept_between_calls():
     kept = {}
 
