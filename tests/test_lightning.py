@@ -46,12 +46,19 @@ def test_without_triton_the_name_alone_fails(monkeypatch):
 
 
 def test_the_fallback_says_so_once_at_debug_level(monkeypatch, caplog):
-    monkeypatch.setattr(lightning, "triton_installed", lambda: False)
+    monkeypatch.setattr(lightning, "TRITON_FOUND", False)
     lightning._say_so_once.cache_clear()
     with caplog.at_level(logging.DEBUG, logger=lightning.__name__):
         assert not lightning._triton_found() and not lightning._triton_found()
     lightning._say_so_once.cache_clear()
     assert [record.levelname for record in caplog.records] == ["DEBUG"]
+
+
+def test_importing_the_package_leaves_triton_alone():
+    """Triton reads at its import whether to interpret; lessons 08 and 09 say so after this one."""
+    code = "import sys, transnormer_edu; print('triton' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "False\n", done.stderr
 
 
 @LINUX_WITH_TRITON

@@ -49,18 +49,19 @@ def triton_installed() -> bool:
     return all(map(importlib.util.find_spec, ("triton", "transnormer_kernels")))
 
 
+TRITON_FOUND = triton_installed()  # looked up once: torch.compile cannot follow the search
+
+
 def _kernel_serves(q: Tensor, v: Tensor) -> bool:
     least, most = KERNEL_FEATURES
     fits = least <= q.shape[-1] <= most and least <= v.shape[-1] <= most
     return q.is_cuda and q.dtype in KERNEL_DTYPES and fits and _triton_found()
 
 
-@torch.compiler.assume_constant_result  # torch.compile need not look inside
 def _triton_found() -> bool:
-    found = triton_installed()
-    if not found:
+    if not TRITON_FOUND and not torch.compiler.is_compiling():
         _say_so_once()
-    return found
+    return TRITON_FOUND
 
 
 @cache
