@@ -106,7 +106,8 @@ def errors_over_steps(errors: Mapping[str, Sequence[float]]) -> Drawing:
     said = []
     for (name, seen), line in zip(numbers.items(), LINES, strict=False):
         end, steps = len(seen), len(errors[name])
-        axes.semilogy(range(1, end + 1), seen, label=name, markevery=max(1, steps // 9), **line)
+        thin = line | {"linewidth": 1.2, "markevery": max(1, steps // 9)}
+        axes.semilogy(range(1, end + 1), seen, label=name, **thin)
         if end == steps:
             said.append(f"{name}: a number in all {steps} steps")
             continue
