@@ -37,6 +37,7 @@ def run(monkeypatch):
         ("generate", "--temperature"),
         ("info", "FLOPs"),
         ("bench", "attention"),
+        ("exercises", "prove"),
     ],
 )
 def test_help_says_what_a_command_does(run, command, word):
