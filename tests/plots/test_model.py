@@ -17,7 +17,8 @@ from transnormer_edu.plots.model import (
     tree_rows,
 )
 
-MEMORY = {100: {"weights": 8e9, "activations": 1e9}, 3000: {"weights": 8e9, "activations": 3e11}}
+TRAINING = {100: {"weights": 8e9, "activations": 1e9}, 3000: {"weights": 8e9, "activations": 3e11}}
+WRITING = {100: {"cache": 2e8}, 3000: {"cache": 6e9}}
 
 
 @pytest.mark.parametrize("model", [linear(), softmax()], ids=["linear", "softmax"])
@@ -117,33 +118,47 @@ def test_over_context_says_what_grows():
             over_context(lengths, broken, "work (FLOP)")
 
 
-def test_memory_has_a_bar_for_each_part_and_a_panel_for_each_length():
-    figure, sentence = assert_readable(memory(MEMORY))
+def test_memory_has_a_bar_for_each_part_and_one_for_what_training_needs_at_once():
+    figure, sentence = assert_readable(memory(TRAINING, WRITING))
     assert sentence == (
-        "100 tokens: most is in weights, 8 GB; 3,000 tokens: most is in activations, 300 GB. "
-        "Dotted: one GPU of 80 GB."
+        "100 tokens: training takes 9 GB, most of it in weights; 3,000 tokens: training takes "
+        "308 GB, most of it in activations. Dotted: one GPU of 80 GB."
     )
-    for axes, parts in zip(figure.axes, MEMORY.values(), strict=True):
-        assert [1e9 * bar.get_width() for bar in axes.patches] == pytest.approx(
-            list(parts.values())
-        )
-        assert axes.lines[0].get_xdata()[0] == 80
-    assert [text.get_text() for text in figure.axes[1].texts] == ["8", "300"]
-    for broken in ({}, dict.fromkeys(range(4), MEMORY[100]), {1: {"a": 1.0}, 2: {"b": 1.0}}):
-        with pytest.raises(ValueError, match="expected"):
-            memory(broken)
+    few, many = figure.axes
+    assert [bar.get_width() for bar in few.patches] == pytest.approx([8, 1, 9, 0.2])
+    assert [bar.get_width() for bar in many.patches] == pytest.approx([8, 300, 308, 6])
+    assert few.lines[0].get_xdata()[0] == 80
+    assert [text.get_text() for text in many.texts] == ["8", "300", "308", "6"]
+    names = [label.get_text() for label in few.get_yticklabels()]
+    assert names == ["weights", "activations", "training, together", "cache"]
+    assert {bar.get_hatch() for bar in few.patches[:2]} == {None} != {few.patches[2].get_hatch()}
 
 
 def test_memory_moves():
-    figure, move = memory_mover(MEMORY)
+    figure, move = memory_mover(TRAINING, WRITING)
     widths = []
-    for n, part in ((100, "weights, 8 GB"), (3000, "activations, 300 GB")):
-        assert part in move(n)
+    for n, said in ((100, "9 GB, most of it in weights."), (3000, "308 GB, most of it in activ")):
+        assert said in move(n)
         widths.append([bar.get_width() for bar in figure.axes[0].patches])
-    assert widths == [[8, 1], [8, 300]]
+    assert widths == [pytest.approx([8, 1, 9, 0.2]), pytest.approx([8, 300, 308, 6])]
     assert_readable((figure, move(100)))
-    with pytest.raises(ValueError, match="the same parts"):
-        memory_mover({})
+
+
+@pytest.mark.parametrize(
+    "training, writing",
+    [
+        ({}, {}),
+        (dict.fromkeys(range(4), TRAINING[100]), dict.fromkeys(range(4), WRITING[100])),
+        ({1: {"a": 1.0}, 2: {"b": 1.0}}, dict.fromkeys((1, 2), WRITING[100])),
+        (TRAINING, {100: WRITING[100]}),
+    ],
+)
+def test_broken_memory(training, writing):
+    with pytest.raises(ValueError, match="expected"):
+        memory(training, writing)
+    if len(training) < 4:
+        with pytest.raises(ValueError, match="the same parts"):
+            memory_mover(training, writing)
 
 
 def test_numbers_as_words():

@@ -26,6 +26,9 @@ from transnormer_edu.plots.style import (
 LOOKS = ((BLUE, ""), (ORANGE, "///"), (GREEN, "..."))
 BORDER = 0.2  # below what a box of the tree holds, in rows
 GPU_GB = 80  # the memory of the H100 that the course measures on
+TOGETHER = "training, together"
+
+Parts = Mapping[int, Mapping[str, float]]
 
 
 class Row(NamedTuple):
@@ -154,43 +157,39 @@ def over_context(
 
 
 @drawing
-def memory(by_context: Mapping[int, Mapping[str, float]]) -> Drawing:
+def memory(training: Parts, writing: Parts) -> Drawing:
     """Memory by part, in bytes, one panel for each length of the text, beside one GPU's.
 
-    by_context    tokens -> part -> bytes
-    Errors: ValueError for no lengths, or more than three, or parts that differ.
+    training   tokens -> part -> bytes; a bar below them holds their sum
+    writing    the same for other parts, which are not needed at the same time
+    Errors: ValueError for no lengths, or more than three, or lengths or parts that differ.
     """
-    if not 1 <= len(by_context) <= 3:
-        raise ValueError(f"got {len(by_context)} lengths, expected 1 to 3")
-    _need_equal_parts(by_context)
-    parts = next(iter(by_context.values()))
-    figure = new_figure(7.6, 1.3 + 0.36 * len(parts))
-    panels = figure.subplots(1, len(by_context), sharex=True, sharey=True, squeeze=False)[0]
-    highest = max(max(one.values()) for one in by_context.values()) / 1e9
-    for axes, (n, one) in zip(panels, by_context.items(), strict=True):
-        _memory_bars(axes, parts, highest)(one)
+    if not 1 <= len(training) <= 3:
+        raise ValueError(f"got {len(training)} lengths, expected 1 to 3")
+    _need_equal_parts(training, writing)
+    bars = _memory_rows(training, writing)
+    figure = new_figure(7.6, 1.5 + 0.36 * len(bars))
+    panels = figure.subplots(1, len(training), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, n in zip(panels, training, strict=True):
+        _memory_bars(axes, training, writing)(n)
         axes.set_title(f"{n:,} tokens")
     panels[0].set_ylabel("part (name)")
-    said = (f"{n:,} tokens: {_largest(one)}" for n, one in by_context.items())
+    said = (f"{n:,} tokens: {_training_said(one)}" for n, one in training.items())
     return figure, f"{'; '.join(said)}. Dotted: one GPU of {GPU_GB} GB."
 
 
 @drawing
-def memory_mover(
-    by_context: Mapping[int, Mapping[str, float]],
-) -> tuple[Figure, Callable[[float], str]]:
+def memory_mover(training: Parts, writing: Parts) -> tuple[Figure, Callable[[float], str]]:
     """For `slider`: one panel of `memory`, and the function that sets the length of the text."""
-    _need_equal_parts(by_context)
-    parts = next(iter(by_context.values()))
-    figure = new_figure(6.5, 1.2 + 0.36 * len(parts))
+    _need_equal_parts(training, writing)
+    figure = new_figure(6.5, 1.4 + 0.36 * len(_memory_rows(training, writing)))
     axes = figure.subplots()
-    highest = max(max(one.values()) for one in by_context.values()) / 1e9
-    fill = _memory_bars(axes, parts, highest)
+    fill = _memory_bars(axes, training, writing)
     axes.set_ylabel("part (name)")
 
     def move(n: float) -> str:
-        fill(by_context[int(n)])
-        return f"{int(n):,} tokens: {_largest(by_context[int(n)])}."
+        fill(int(n))
+        return f"{int(n):,} tokens: {_training_said(training[int(n)])}."
 
     return figure, move
 
@@ -276,30 +275,45 @@ def _said(name: str, counts: Mapping[str, int]) -> str:
     )
 
 
-def _memory_bars(
-    axes: Axes, parts: Mapping[str, float], highest: float
-) -> Callable[[Mapping[str, float]], None]:
-    """Bars on a logarithmic axis up to `highest` GB; gives the function that sets them."""
-    low, high = 0.01, 30 * highest
-    bars = axes.barh(list(parts), [low] * len(parts), color=BLUE, edgecolor=INK)
-    paper = {"facecolor": "white", "edgecolor": "none", "pad": 1}
-    labels = [axes.text(low, y, "", va="center", bbox=paper) for y in range(len(parts))]
-    axes.axvline(GPU_GB, color=INK, linestyle=":", zorder=0)
-    axes.set(xscale="log", xlim=(low, high), xlabel="memory (GB)", ylim=(len(parts) - 0.5, -0.5))
+def _memory_rows(training: Parts, writing: Parts) -> dict[str, float]:
+    """Name of each bar -> its place from above; the two groups stand apart."""
+    train, write = (list(next(iter(parts.values()))) for parts in (training, writing))
+    above = [*train, TOGETHER]
+    return {name: float(place) for place, name in enumerate(above)} | {
+        name: len(above) + 0.6 + place for place, name in enumerate(write)
+    }
 
-    def fill(one: Mapping[str, float]) -> None:
-        for bar, label, value in zip(bars, labels, one.values(), strict=True):
+
+def _memory_bars(axes: Axes, training: Parts, writing: Parts) -> Callable[[int], None]:
+    """Bars on a logarithmic axis; gives the function that sets them to a length of the text."""
+    rows = _memory_rows(training, writing)
+    highest = max(sum(one.values()) for one in (*training.values(), *writing.values())) / 1e9
+    low, high = 0.01, 30 * highest
+    places = list(rows.values())
+    bars = axes.barh(places, [low] * len(rows), color=BLUE, edgecolor=INK)
+    bars[list(rows).index(TOGETHER)].set(facecolor=ORANGE, hatch="///")
+    paper = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+    labels = [axes.text(low, y, "", va="center", bbox=paper) for y in places]
+    axes.axvline(GPU_GB, color=INK, linestyle=":", zorder=0)
+    axes.set(xscale="log", xlim=(low, high), xlabel="memory (GB)", ylim=(places[-1] + 0.5, -0.5))
+    axes.set_yticks(places, list(rows))
+
+    def fill(n: int) -> None:
+        together = sum(training[n].values())
+        values = [*training[n].values(), together, *writing[n].values()]
+        for bar, label, value in zip(bars, labels, values, strict=True):
             bar.set_width(value / 1e9)
             label.set(x=1.3 * max(value / 1e9, low), text=gigabytes(value))
 
     return fill
 
 
-def _largest(one: Mapping[str, float]) -> str:
-    part = max(one, key=lambda name: one[name])
-    return f"most is in {part}, {gigabytes(one[part])} GB"
+def _training_said(one: Mapping[str, float]) -> str:
+    part, together = max(one, key=lambda name: one[name]), sum(one.values())
+    return f"training takes {gigabytes(together)} GB, most of it in {part}"
 
 
-def _need_equal_parts(by_context: Mapping[int, Mapping[str, float]]) -> None:
-    if not by_context or len({tuple(parts) for parts in by_context.values()}) != 1:
-        raise ValueError("expected the same parts at every length, and at least one length")
+def _need_equal_parts(training: Parts, writing: Parts) -> None:
+    kinds = [{tuple(one) for one in parts.values()} for parts in (training, writing)]
+    if list(training) != list(writing) or any(len(names) != 1 for names in kinds):
+        raise ValueError("expected the same lengths in both, at least one, and the same parts")
