@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 
 from transnormer_edu.resources import SHARED_LIMIT, compile_job, resources
 
@@ -17,8 +18,10 @@ CELLS = nbformat.read(LESSON, as_version=4).cells
 RUNGS = range(1, 9)
 LINES = 25  # of a kernel, at most
 
-# rung, a part of one line of its kernel, what stands there instead
+# rung, a part of one line of its kernel or of its launch, what stands there instead
 BROKEN = [
+    (1, "copy_kernel[(3,)]", "copy_kernel[(4,)]"),  # writes the input's fence over its own
+    (1, "random(12)", "random(10)"),  # the same, from the last of three programs
     (1, "tl.program_id(0) * BLOCK + ", ""),
     (1, "y_ptr + row", "y_ptr + row + 1"),
     (2, "t * D +", "t * BLOCK +"),
@@ -32,24 +35,28 @@ BROKEN = [
         "state = k[:, None] * v[None, :]",
     ),
     (5, "gap >= 0", "gap > 0"),
+    (5, "gap >= 0", "rate * gap >= 0"),  # lesson 04: the future comes through where rate is 0
     (5, "gap = t[:, None] - t[None, :]\n    mask", "gap = t[None, :] - t[:, None]\n    mask"),
-    (5, "tl.exp(-rate * tl.maximum(gap, 0))", "1.0"),
+    (5, "tl.where(gap >= 0, tl.exp(-rate * gap), 0.0)", "tl.where(gap >= 0, 1.0, 0.0)"),
+    (6, "gap >= 0", "rate * gap >= 0"),
     (6, "-rate * (j + 1)", "-rate * j"),  # the index trap: Λ from 0
     (6, "CHUNK - 1 - j", "CHUNK - j"),
     (6, "tl.exp(-rate * CHUNK) * state", "state"),
-    (7, "live = tl.minimum(n - row, CHUNK)", "live = CHUNK"),  # only the state is wrong
+    (7, "gap >= 0", "rate * gap >= 0"),
+    (7, "live = tl.minimum(n - row, CHUNK)", "live = CHUNK"),
     (7, "tl.maximum(live - 1 - j, 0)", "(live - 1 - j)"),  # 0 times infinity
-    (7, "k = tl.load(k_ptr + t * DK + i, (t < n) &", "k = tl.load(k_ptr + t * DK + i,"),
+    (7, "k = tl.load(k_ptr + t * DK + i, mask=(t < n) &", "k = tl.load(k_ptr + t * DK + i, mask="),
     (
         7,
-        "q = tl.load(q_ptr + t * DK + i, (t < n) & (i < DK)",
-        "q = tl.load(q_ptr + t * DK + i, t < n",
+        "q = tl.load(q_ptr + t * DK + i, mask=(t < n) & (i < DK)",
+        "q = tl.load(q_ptr + t * DK + i, mask=t < n",
     ),
-    (7, "o, (t < n) & (c < DV)", "o, c < DV"),  # writes beyond the last row
-    (7, "o, (t < n) & (c < DV)", "o, t < n"),
-    (7, "state, (i < DK) & (c < DV)", "state, c < DV"),
+    (7, "o, mask=(t < n) & (c < DV)", "o, mask=c < DV"),  # writes beyond the last row
+    (7, "o, mask=(t < n) & (c < DV)", "o, mask=t < n"),
+    (7, "state, mask=(i < DK) & (c < DV)", "state, mask=c < DV"),
     (8, "h * strides[1]", "h"),
-    (8, "j * strides[3]", "j * strides[2]"),
+    (8, "i * strides[3]", "i * strides[2]"),
+    (8, "j[:, None] >= j[None, :]", "rate * (j[:, None] - j[None, :]) >= 0"),
     (8, "tl.program_id(0) % heads", "tl.program_id(0) // heads"),
     (8, "rate_ptr + h", "rate_ptr"),
     (8, "tl.program_id(1) * DV_TILE + ", ""),
@@ -86,6 +93,22 @@ def test_the_check_fails_on_a_broken_rung(rung, part, instead, tmp_path):
     with pytest.raises(AssertionError) as failure:
         climb(rung, tmp_path, part, instead)
     assert "stands" not in str(failure.value)
+
+
+def test_a_last_chunk_that_passes_whole_spoils_the_state_alone(tmp_path):
+    with pytest.raises(AssertionError, match=r"item \[1\]"):  # item 0: the outputs
+        climb(7, tmp_path, "live = tl.minimum(n - row, CHUNK)", "live = CHUNK")
+
+
+@pytest.mark.parametrize("place", [-1, 12])  # just before, just after
+@pytest.mark.parametrize("written", [float("nan"), 0.0])
+def test_whoever_writes_over_the_fence_of_a_result_is_seen(place, written, tmp_path):
+    """NaN too: it is what a program finds in the fence of its input."""
+    names = climb(1, tmp_path)
+    result = names["blank"](12)
+    assert names["fence_holds"](result)
+    torch.empty(0).set_(result.untyped_storage())[names["FENCE"] + place] = written
+    assert not names["fence_holds"](result)
 
 
 def test_every_rung_has_a_broken_copy():

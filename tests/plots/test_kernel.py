@@ -68,15 +68,17 @@ def test_blocks_over_rows():
     assert axes.lines[0].get_xdata()[0] == 10
 
 
-def test_the_mover_sets_the_block():
-    figure, move = kernel.coverage_mover(OWNERS)
-    assert move(4) == "Blocks of 4 rows: 3 programs, 2 places beyond the last row."
+def test_the_mover_sets_the_length():
+    figure, move = kernel.coverage_mover(4, range(1, 11))
+    assert move(10) == "10 rows in blocks of 4: programs 3, places beyond the end 2."
     (axes,) = figure.axes
     assert labels(axes) == [*"012"]
+    assert list(axes.lines[0].get_xdata()) == [10, 10]
+    assert axes.get_xlim()[1] > 12  # the last block of the longest text
     before = len(axes.patches)
-    assert "5 programs, 0 places" in move(2)
-    assert labels(axes) == [*"01234"]
-    move(4)
+    assert "programs 2, places beyond the end 0." in move(8)
+    assert labels(axes) == [*"01"]
+    move(10)
     assert len(axes.patches) == before  # nothing is left of the other position
 
 
@@ -89,9 +91,9 @@ def test_what_a_chunk_costs():
     left, right = figure.axes
     assert [bar.get_height() for bar in left.patches][:3] == [180, 255, 255]
     assert left.patches[-1].get_height() == 272 / 4  # bytes as registers
-    assert [bar.get_height() for bar in right.patches] == [64, 160, 288]
+    assert [bar.get_height() for bar in right.patches] == [65.536, 163.84, 294.912]
     assert [line.get_ydata()[0] for line in left.lines] == [255, 64]
-    assert [line.get_ydata()[0] for line in right.lines] == [227]
+    assert [line.get_ydata()[0] for line in right.lines] == [232.448]
 
 
 def test_nothing_spills():
@@ -106,6 +108,9 @@ def test_nothing_spills():
         lambda: kernel.programs({"x": OWNER}, (2, 2), (2, 4)),
         lambda: kernel.coverage({}),
         lambda: kernel.coverage({2: [0, 0], 4: [0]}),
+        lambda: kernel.coverage_mover(0, [3]),
+        lambda: kernel.coverage_mover(4, []),
+        lambda: kernel.coverage_mover(4, [0, 3]),
         lambda: kernel.chunk_costs({}, 64),
         lambda: kernel.chunk_costs({16: Resources(refused="no")}, 64),
     ],

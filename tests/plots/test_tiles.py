@@ -1,11 +1,7 @@
-import numpy as np
 import pytest
-import torch
 
 from tests.plots.checks import assert_readable, assert_told_apart_without_colour
 from transnormer_edu.plots import tiles
-
-STATES = torch.tensor([[[0.0, 1], [0, 0]], [[0, 2], [3, 0.01]], [[4, 0.5], [0, 1]]])
 
 
 def test_what_fits_where():
@@ -28,52 +24,6 @@ def test_what_fits_where():
 )
 def test_bytes_in_words(size, words):
     assert tiles.said(size) == words
-
-
-def test_tiles_bear_their_turn_and_keys_their_reads():
-    visits = [(0, 0), (3, 0), (3, 3), (6, 0), (6, 3), (6, 6)]
-    figure, sentence = assert_readable(tiles.tile_order(8, 3, visits))
-    assert "The 6 tiles" in sentence
-    assert "read 3, 2, 1 times." in sentence
-    axes = figure.axes[0]
-    assert [text.get_text() for text in axes.texts] == list("123456")
-    boxes = [(p.get_x(), p.get_y(), p.get_width(), p.get_height()) for p in axes.patches]
-    assert boxes[1] == (0.5, 3.5, 3, 3)  # rows 4 to 6, columns 1 to 3
-    assert boxes[4] == (3.5, 6.5, 3, 2)  # the last block has two rows
-    names = [label.get_text() for label in axes.get_xticklabels()]
-    assert names == ["1–3\n3 ×", "4–6\n2 ×", "7–8\n1 ×"]
-
-
-def bounds(box):
-    return box.get_x(), box.get_y(), box.get_width(), box.get_height()
-
-
-def test_blocks_beside_one_another():
-    figure, sentence = assert_readable(tiles.block_steps(STATES, 8, 3, "ab"))
-    assert sentence.startswith("3 steps")
-    now, held = figure.axes[2].patches
-    assert bounds(now) == (6.5, 6.5, 2, 2)
-    assert bounds(held) == (0.5, 6.5, 6, 2)
-    for block, axes in enumerate(figure.axes[3:]):
-        np.testing.assert_array_equal(axes.images[0].get_array(), STATES[block])
-        assert axes.images[0].norm.vmax == 4
-    assert [text.get_text() for text in figure.axes[4].texts] == ["", "2.0", "3.0", ""]
-
-
-def test_the_mover_goes_to_a_block():
-    figure, move = tiles.block_mover(STATES, 8, 3, "ab")
-    assert move(1) == "Read now: tokens 1–3; the state is empty."
-    grid, table = figure.axes
-    assert bounds(grid.patches[1])[2] == 0
-    assert move(3) == "Read now: tokens 7–8; the state brings tokens 1–6."
-    assert bounds(grid.patches[0]) == (6.5, 6.5, 2, 2)
-    assert bounds(grid.patches[1]) == (0.5, 6.5, 6, 2)
-    np.testing.assert_array_equal(table.images[0].get_array(), STATES[2])
-    assert table.get_title() == "state after block 3"
-
-
-def test_a_last_block_of_one_token():
-    assert "tokens 7;" in tiles.block_mover(STATES, 7, 3, "ab")[1](3)
 
 
 def test_bytes_in_multiples_of_the_least():
@@ -106,7 +56,7 @@ def test_no_form_is_above_the_roof():
 def test_cost_over_block_size():
     drawn = tiles.block_cost([4, 16, 64], {"work": [3.0, 2, 5]}, [4.0, 3, 9], "time (ms)")
     figure, sentence = assert_readable(drawn)
-    assert "The fastest measured block has 16 rows." in sentence
+    assert "The fastest measured chunk has 16 rows." in sentence
     axes = figure.axes[0]
     assert [list(line.get_ydata()) for line in axes.lines] == [[3, 2, 5], [4, 3, 9]]
     assert axes.get_ylabel() == "time (ms)"
@@ -119,10 +69,6 @@ def test_cost_over_block_size():
         lambda: tiles.what_fits({}, {"a": 1, "b": 2}),
         lambda: tiles.what_fits({"a": 1}, {"b": 1}),
         lambda: tiles.what_fits({"a": 0}, {"a": 1, "b": 2}),
-        lambda: tiles.tile_order(8, 3, []),
-        lambda: tiles.tile_order(8, 3, [(0, 9)]),
-        lambda: tiles.block_steps(STATES, 9, 2, "ab"),
-        lambda: tiles.block_mover(STATES, 8, 3, "abc"),
         lambda: tiles.moved({}, "a"),
         lambda: tiles.moved({"a": 1.0}, "b"),
         lambda: tiles.moved({"a": 0.0}, "a"),

@@ -23,7 +23,7 @@ from transnormer_edu.plots.style import (
 from transnormer_edu.resources import REGISTER_LIMIT, SHARED_LIMIT, Resources
 
 FILLS = (PALE, "#FFFFFF")  # programs beside each other differ in shade
-KB = 1024
+KB = 1000  # as in lesson 07
 
 
 @drawing
@@ -120,26 +120,32 @@ def coverage(owners: Mapping[int, Sequence[int]]) -> Drawing:
 
 
 @drawing
-def coverage_mover(
-    owners: Mapping[int, Sequence[int]],
-) -> tuple[Figure, Callable[[float], str]]:
-    """For `slider`: the rows and their programs, and the function that sets the block size."""
-    _check_owners(owners)
+def coverage_mover(block: int, lengths: Sequence[int]) -> tuple[Figure, Callable[[float], str]]:
+    """For `slider`: rows and their programs, and the function that sets the number of rows.
+
+    block     rows in a block
+    lengths   the numbers of rows that the slider can set
+    Errors: ValueError for a block or a length below 1.
+    """
+    if block < 1 or not lengths or min(lengths) < 1:
+        raise ValueError(f"got block {block}, lengths {list(lengths)}; expected all at least 1")
     figure = new_figure(7.5, 1.9)
     axes = figure.subplots()
-    rows = len(next(iter(owners.values())))
-    end = max(_end(block, of) for block, of in owners.items())
-    _finish_rows(axes, end, rows)
+    _finish_rows(axes, -(-max(lengths) // block) * block, max(lengths))
+    (border,) = axes.lines
     axes.set_yticks([])
     axes.set(ylabel="program (id)", ylim=(0.6, -0.6))
 
-    def move(block: float) -> str:
+    def move(rows: float) -> str:
         for artist in [*axes.patches, *axes.texts]:
             artist.remove()
-        of = owners[int(block)]
-        _draw_bar(axes, 0, int(block), of)
-        count, idle = max(of) + 1, _end(int(block), of) - rows
-        return f"Blocks of {block:g} rows: {count} programs, {idle} places beyond the last row."
+        of = [row // block for row in range(int(rows))]
+        _draw_bar(axes, 0, block, of)
+        border.set_xdata([rows, rows])
+        count, idle = max(of) + 1, _end(block, of) - len(of)
+        return (
+            f"{rows:g} rows in blocks of {block}: programs {count}, places beyond the end {idle}."
+        )
 
     return figure, move
 

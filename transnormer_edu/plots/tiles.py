@@ -1,21 +1,14 @@
 """Tiles: what fits where, what moves, and what that does to the speed."""
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from torch import Tensor
 
 from transnormer_edu.plots.style import (
-    BLUE,
     INK,
     LINES,
     ORANGE,
     PALE,
-    SHADES,
     Drawing,
     drawing,
     need_equal_lengths,
@@ -24,7 +17,6 @@ from transnormer_edu.plots.style import (
 )
 
 UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "KB"), (1, "bytes"))
-States = Float[Tensor, "blocks dk dv"]
 
 
 @drawing
@@ -56,87 +48,6 @@ def what_fits(things: Mapping[str, float], places: Mapping[str, float]) -> Drawi
         f"What ends to the left of a line fits there. In every place: {', '.join(near)}; only in "
         f"the largest: {', '.join(far)}."
     )
-
-
-@drawing
-def tile_order(n: int, size: int, visits: Sequence[tuple[int, int]]) -> Drawing:
-    """The n x n map cut into tiles; each visited tile bears the number of its turn.
-
-    visits   (first row, first column) of a tile, both from 0, in the order of the visits
-    Errors: ValueError for no visits, or a tile that does not begin in the map.
-    """
-    if not visits or not all(0 <= start < n for visit in visits for start in visit):
-        raise ValueError(f"got visits {list(visits)}, expected at least one, each inside 0 to {n}")
-    figure = new_figure(4.6, 4.4)
-    axes = figure.subplots()
-    _grid(axes, n, size)
-    for turn, (row, column) in enumerate(visits, 1):
-        box = _box(row, column, size, n)
-        axes.add_patch(Rectangle(*box, facecolor=PALE, edgecolor=INK))
-        middle = (box[0][0] + box[1] / 2, box[0][1] + box[2] / 2)
-        paper = {"facecolor": PALE, "edgecolor": "none", "pad": 2}  # over the diagonal
-        axes.annotate(str(turn), middle, ha="center", va="center", fontsize=13, bbox=paper)
-    starts = range(0, n, size)
-    reads = [sum(column == start for _, column in visits) for start in starts]
-    names = [f"{_tokens(s, size, n)}\n{read} ×" for s, read in zip(starts, reads, strict=True)]
-    axes.set_xticks([_box(0, start, size, n)[0][0] + _rows(start, size, n) / 2 for start in starts])
-    axes.set_xticklabels(names)
-    axes.set(xlabel="keys and values s (numbers), and how often read", ylabel="queries t (number)")
-    return figure, (
-        f"The {len(visits)} tiles in their order, row by row up to the diagonal. Keys and values "
-        f"are read {', '.join(map(str, reads))} times."
-    )
-
-
-@drawing
-def block_steps(states: States, n: int, size: int, names: Sequence[str]) -> Drawing:
-    """Chunk after block: the tile that is read (top) and the state afterwards (bottom).
-
-    states   after block 1, 2, ..., (blocks, dk, dv); n tokens in blocks of `size`
-    names    of the state's rows and columns alike
-    Errors: ValueError for states or names whose number does not fit.
-    """
-    _check_states(states, n, size, names)
-    blocks = len(states)
-    figure = new_figure(7.6, 4.3)
-    panels = figure.subplots(2, blocks, sharey="row", squeeze=False)
-    top = states.abs().max().item()
-    for block in range(blocks):
-        _place(_block_axes(panels[0][block], n, size), block, n, size)
-        panels[0][block].set_title(f"block {block + 1}")
-        _show_state(*_state_axes(panels[1][block], names, top), states[block])
-    panels[0][0].set_ylabel("queries t (number)")
-    panels[1][0].set_ylabel("state after it:\nkey (row)")
-    return figure, f"{_legend(blocks)} Below, the state after each block."
-
-
-@drawing
-def block_mover(
-    states: States, n: int, size: int, names: Sequence[str]
-) -> tuple[Figure, Callable[[float], str]]:
-    """For `slider`: one step of `block_steps`, and the function that shows block 1, 2, ...
-
-    Errors: as `block_steps`.
-    """
-    _check_states(states, n, size, names)
-    figure = new_figure(7.4, 3.7)
-    left, right = figure.subplots(1, 2)
-    boxes = _block_axes(left, n, size)
-    table = _state_axes(right, names, states.abs().max().item())
-    left.set_ylabel("queries t (number)")
-    right.set_ylabel("key (row)")
-    left.set_title("tiles of the map")
-    title = right.set_title("state after block 1")
-
-    def move(position: float) -> str:
-        block = int(position) - 1
-        _place(boxes, block, n, size)
-        _show_state(*table, states[block])
-        title.set_text(f"state after block {block + 1}")
-        before = f"the state brings tokens 1–{block * size}" if block else "the state is empty"
-        return f"Read now: tokens {_tokens(block * size, size, n)}; {before}."
-
-    return figure, move
 
 
 @drawing
@@ -230,9 +141,9 @@ def block_cost(
     measured: Sequence[float],
     unit: str,
 ) -> Drawing:
-    """Cost over the size of a block: predicted curves and measured points, axes logarithmic.
+    """Cost over the size of a chunk: predicted curves and measured points, axes logarithmic.
 
-    predicted   name -> cost at each block size; measured: the same, seen; unit: as in "time (ms)"
+    predicted   name -> cost at each size; measured: the same, seen; unit: as in "time (ms)"
     Errors: ValueError for series of unequal length, none or too many, or a cost not above 0.
     """
     need_few("predictions", predicted)
@@ -249,96 +160,16 @@ def block_cost(
     axes.set_yscale("log")
     axes.set_xticks(blocks, [str(block) for block in blocks])
     axes.minorticks_off()
-    axes.set(xlabel="rows of a block, B (tokens)", ylabel=unit)
+    axes.set(xlabel="rows of a chunk, C (tokens)", ylabel=unit)
     axes.legend(loc="upper center")
     best = blocks[min(range(len(blocks)), key=lambda i: measured[i])]
-    return figure, f"Lines: predicted; rings: measured. The fastest measured block has {best} rows."
+    return figure, f"Lines: predicted; rings: measured. The fastest measured chunk has {best} rows."
 
 
 def said(size: float) -> str:
     """A number of bytes in the largest unit that leaves at least 1: 65536 is '65.5 KB'."""
     unit, name = next(pair for pair in UNITS if size >= pair[0] or pair[0] == 1)
     return f"{size / unit:.3g} {name}"
-
-
-def _legend(blocks: int) -> str:
-    return (
-        f"{blocks} steps, each left to right: the dark tile on the diagonal is read and computed; "
-        "hatched is what the state brings, without being read again."
-    )
-
-
-def _rows(start: int, size: int, n: int) -> int:
-    return min(size, n - start)
-
-
-def _tokens(start: int, size: int, n: int) -> str:
-    last = start + _rows(start, size, n)
-    return f"{start + 1}–{last}" if last > start + 1 else f"{last}"
-
-
-def _box(row: int, column: int, size: int, n: int) -> tuple:
-    """Corner, width, height of a tile, in tokens numbered from 1, each one unit wide."""
-    return (column + 0.5, row + 0.5), _rows(column, size, n), _rows(row, size, n)
-
-
-def _grid(axes: Axes, n: int, size: int) -> None:
-    """An empty map of n x n tokens, with the borders of its tiles and its diagonal."""
-    for border in range(size, n, size):
-        axes.axhline(border + 0.5, color="#BBBBBB", linewidth=1)
-        axes.axvline(border + 0.5, color="#BBBBBB", linewidth=1)
-    axes.plot([0.5, n + 0.5], [0.5, n + 0.5], color=INK, linewidth=1)
-    axes.set(xlim=(0.5, n + 0.5), ylim=(n + 0.5, 0.5), aspect="equal")
-    ticks = [start + 1 for start in range(0, n, size)]
-    axes.set_yticks(ticks)
-    axes.set_xticks(ticks)
-    axes.grid(False)
-
-
-def _block_axes(axes: Axes, n: int, size: int) -> tuple[Rectangle, Rectangle]:
-    """The map, and its two boxes: what is read now, and what the state stands for."""
-    _grid(axes, n, size)
-    axes.set_xlabel("keys s (number)")
-    now = Rectangle((0, 0), 1, 1, facecolor=BLUE, edgecolor=INK)
-    held = Rectangle((0, 0), 1, 1, facecolor=PALE, edgecolor=INK, hatch="///")
-    for box in (now, held):
-        axes.add_patch(box)
-    return now, held
-
-
-def _place(boxes: tuple[Rectangle, Rectangle], block: int, n: int, size: int) -> None:
-    now, held = boxes
-    start = block * size
-    corner, width, height = _box(start, start, size, n)
-    now.set_bounds(*corner, width, height)
-    held.set_bounds(0.5, corner[1], start, height)
-
-
-def _state_axes(axes: Axes, names: Sequence[str], top: float) -> tuple:
-    """An empty table of shades, with places for its numbers: (image, texts)."""
-    image = axes.imshow([[0.0] * len(names)] * len(names), cmap=SHADES, vmin=0, vmax=top)
-    axes.set_xticks(range(len(names)), list(names))
-    axes.set_yticks(range(len(names)), list(names))
-    axes.set_xlabel("value (column)")
-    axes.grid(False)
-    cells = [(i, j) for i in range(len(names)) for j in range(len(names))]
-    return image, [axes.text(j, i, "", ha="center", va="center", fontsize=9) for i, j in cells]
-
-
-def _show_state(image, texts: Sequence, state: Float[Tensor, "dk dv"]) -> None:
-    image.set_data(state.numpy())
-    for text, value in zip(texts, state.flatten().tolist(), strict=True):
-        text.set_text(f"{value:.1f}" if value >= 0.05 else "")
-        text.set_color("white" if value > image.norm.vmax / 2 else INK)
-
-
-def _check_states(states: States, n: int, size: int, names: Sequence[str]) -> None:
-    wanted = (math.ceil(n / size), len(names), len(names))
-    if tuple(states.shape) != wanted:
-        raise ValueError(
-            f"got states {tuple(states.shape)} for {n} tokens in blocks of {size} and "
-            f"{len(names)} names; expected {wanted}"
-        )
 
 
 def _need_positive(**numbers: float) -> None:
