@@ -288,7 +288,7 @@ def _memory_bars(axes: Axes, training: Parts, writing: Parts) -> Callable[[int],
     """Bars on a logarithmic axis; gives the function that sets them to a length of the text."""
     rows = _memory_rows(training, writing)
     highest = max(sum(one.values()) for one in (*training.values(), *writing.values())) / 1e9
-    low, high = 0.01, 30 * highest
+    low, high = 0.01, 200 * highest  # room for the number behind the longest bar
     places = list(rows.values())
     bars = axes.barh(places, [low] * len(rows), color=BLUE, edgecolor=INK)
     bars[list(rows).index(TOGETHER)].set(facecolor=ORANGE, hatch="///")
