@@ -26,7 +26,7 @@ def multiplications(function: Callable, *arguments) -> int:
 def moved_bytes(function: Callable, *arguments) -> int:
     """Bytes asked of the memory: every operator reads its inputs and writes its result.
 
-    In PyTorch every operator is a program of its own, which keeps nothing for the next one. A view
+    In PyTorch every operator is a kernel of its own, which keeps nothing for the next one. A view
     moves nothing. No gradients. Tensors on the device "meta", which have no numbers, will do.
     """
     counter = _Traffic()
