@@ -1,12 +1,16 @@
 """What a check says about wrong functions that nobody listed, of each kind that there is."""
 
+import math
+
 import torch
 
 from transnormer_edu.exercises.catalog import find
+from transnormer_edu.exercises.compare import close, same_values
 from transnormer_edu.exercises.draw import Draw
 from transnormer_edu.exercises.exercise import Case, Exercise
 from transnormer_edu.exercises.judge import judge
 from transnormer_edu.exercises.lesson_04 import by_loop, by_whole_map
+from transnormer_edu.exercises.observe import Outcome
 
 LOOP = find("4.4")
 
@@ -179,3 +183,16 @@ def test_numbers():
 
 def test_not_a_number_is_wrong():
     assert "is nan, expected" in said(with_parts(lambda x: x / 0 * 0))
+
+
+def test_a_finite_number_is_not_infinity():
+    infinite = torch.tensor([math.inf, -math.inf, 1.0]).double()
+    for wrong in (-infinite, infinite.clamp(-1e300, 1e300), infinite * 0):
+        assert not close(wrong, infinite)[:2].any()
+    assert close(infinite, infinite).all()
+    assert "count is 3, expected inf" in said(lambda n: 3.0, number(lambda n: math.inf))
+    one, other = Outcome(value=7.0), Outcome(value=math.inf)
+    assert not same_values(one, other)
+    turn = find("5.1")
+    limited = lambda theta: turn.reference(theta.abs().clamp(min=1e-9))  # noqa: E731
+    assert "expected inf" in said(limited, turn)

@@ -1,5 +1,6 @@
 """Compare what came back with what should have: the first wrong place, in words."""
 
+import math
 from collections.abc import Mapping
 from numbers import Real
 
@@ -61,9 +62,13 @@ def _number(name: str, got, want) -> str | None:
         got = got.item()
     if not isinstance(got, Real) or isinstance(got, bool) != isinstance(want, bool):
         return f"{name} is a {kind(got)}, expected a {kind(want)}"
-    if got == want or (isinstance(want, float) and abs(got - want) <= 1e-8 * abs(want)):
+    if got == want or (isinstance(want, float) and _near(got, want)):
         return None
     return f"{name} is {got:.10g}, expected {want:.10g}"
+
+
+def _near(got: float, want: float) -> bool:
+    return math.isfinite(want) and abs(got - want) <= 1e-8 * abs(want)
 
 
 def close(
@@ -80,6 +85,7 @@ def close(
     # Where all should be 0, rounding may leave a little of numbers near 1.
     largest = max([1e-2, *want[want.isfinite()].abs().flatten().tolist()])
     near = (got - want).abs() <= relative * want.abs() + share * largest + floor
+    near &= want.isfinite()  # beside an infinite tolerance everything is near
     return near | (got == want) | (got.isnan() & want.isnan())
 
 
@@ -123,7 +129,7 @@ def _alike(a, b) -> bool:
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return a.shape == b.shape and a.dtype == b.dtype and bool(close(a, b).all())
     if isinstance(a, Real) and isinstance(b, Real):
-        return abs(a - b) <= 1e-8 * abs(b) or a == b
+        return _near(a, b) or a == b
     return type(a) is type(b)
 
 
