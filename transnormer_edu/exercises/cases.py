@@ -51,6 +51,11 @@ def in_all_shapes(
         yield Case(in_words("inputs in float32", sizes), narrow)
 
 
+def some_do_not_decay(rate: torch.Tensor) -> torch.Tensor:
+    """The rates with 0 for the first head."""
+    return torch.cat([torch.zeros_like(rate[:1]), rate[1:]])
+
+
 def every_tensor(value, change: Callable):
     """`change` applied to a tensor, or to each in a tuple; all else as it is."""
     if isinstance(value, torch.Tensor):

@@ -7,7 +7,7 @@ import torch
 
 from transnormer_edu.attention import linear_attention
 from transnormer_edu.decay import decay_mask, paper_rates, released_rates
-from transnormer_edu.exercises.cases import in_all_shapes, in_words, operands
+from transnormer_edu.exercises.cases import in_all_shapes, in_words, operands, some_do_not_decay
 from transnormer_edu.exercises.exercise import Case, Exercise, Question
 
 # --- 4.1 ------------------------------------------------------------------------------------------
@@ -73,6 +73,12 @@ def mask_pair_by_pair(rate, n):
     return mask
 
 
+def cut_by_product(rate, n):
+    """Cuts by r (t - s), which at rate 0 is 0 for the future too."""
+    x = rate[:, None, None] * ages(rate, n)
+    return torch.exp(-x.clamp(min=0)) * (x >= 0)
+
+
 def shifted_mask(rate, n):
     age = ages(rate, n)
     return torch.where(age > 0, powers(rate, age.clamp(min=0)), 0.0).to(rate.dtype)
@@ -90,9 +96,9 @@ mask = Exercise(
         "pair by pair": mask_pair_by_pair,
     },
     mistakes={
-        "the future gets in where the rate is 0: cut by t - s, not by r (t - s)": lambda rate, n: (
-            powers(rate, ages(rate, n).clamp(min=0))
-            * (rate[:, None, None] * ages(rate, n) >= 0)
+        "the future gets in where the rate is 0: cut by t - s, not by r (t - s)": cut_by_product,
+        "exponents of the future overflow, and are hidden too late: their gradient is no number": (
+            lambda rate, n: powers(rate, ages(rate, n)).tril()
         ),
         "the future is not cut off": lambda rate, n: powers(rate, ages(rate, n)),
         "the future counts as much as the past": lambda rate, n: powers(rate, ages(rate, n).abs()),
@@ -114,7 +120,6 @@ mask = Exercise(
             (1 - rate[:, None, None] * ages(rate, n)).clamp(min=0).tril()
         ),
     },
-    gradients=False,
 )  # fmt: skip
 
 # --- 4.3 ------------------------------------------------------------------------------------------
@@ -295,6 +300,9 @@ def chunk_cases(draw):
     yield Case(in_words("chunks that fit exactly, of 4", even), make(draw, even))
     fast = make(draw, sizes) | {"rate": draw.uniform(sizes["h"], low=800, high=900)}
     yield Case(in_words("heads that forget at once (rates above 800)", sizes), fast)
+    still = make(draw, sizes)
+    still["rate"] = some_do_not_decay(still["rate"])
+    yield Case(in_words("a head that does not decay", sizes), still)
 
 
 def by_chunks(
@@ -348,6 +356,9 @@ chunks = Exercise(
         ),
         "inside a chunk the future is not cut off": partial(
             by_chunks, mask=lambda rate, m: powers(rate, ages(rate, m).abs())
+        ),
+        "the future gets in where the rate is 0: cut by t - s, not by r (t - s)": partial(
+            by_chunks, mask=cut_by_product
         ),
         "inside a chunk nothing decays": partial(
             by_chunks, mask=lambda rate, m: torch.ones(m, m, dtype=rate.dtype).tril()

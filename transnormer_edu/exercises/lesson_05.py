@@ -7,7 +7,7 @@ import torch
 
 from transnormer_edu.attention import linear_weights
 from transnormer_edu.decay import decay_mask
-from transnormer_edu.exercises.cases import in_all_shapes, in_words
+from transnormer_edu.exercises.cases import in_all_shapes, in_words, some_do_not_decay
 from transnormer_edu.exercises.exercise import Case, Exercise, Question
 from transnormer_edu.lrpe import frequency_ladder, lrpe
 
@@ -202,9 +202,29 @@ def turning_heads(draw, sizes):
     }
 
 
+def turning_and_fading(draw):
+    yield from in_all_shapes(draw, turning_heads, *NAMES)
+    sizes = draw.sizes(*NAMES)
+    still = turning_heads(draw, sizes)
+    still["rate"] = some_do_not_decay(still["rate"])
+    yield Case(in_words("a head that does not decay", sizes), still)
+    fast = turning_heads(draw, sizes) | {"rate": draw.uniform(sizes["h"], low=75, high=95)}
+    yield Case(in_words("heads that forget at once (rates above 70)", sizes), fast)
+
+
 def distances(q):
     position = torch.arange(q.shape[2])
     return (position[:, None] - position).to(q.dtype)
+
+
+def cut_by_product(rate, n):
+    x = rate[:, None, None] * distances(torch.zeros(1, 1, n, dtype=rate.dtype))
+    return torch.exp(-x.clamp(min=0)) * (x >= 0)
+
+
+def hidden_too_late(rate, n):
+    age = distances(torch.zeros(1, 1, n, dtype=rate.dtype))
+    return torch.exp(-rate[:, None, None] * age).tril()
 
 
 def map_by_distance(q, k, theta, rate, *, wave=torch.cos, mask=decay_mask):
@@ -234,7 +254,7 @@ lrpe_map = Exercise(
     function="map_of_lrpe_d",
     returns={"A": "text head reader read-token"},
     reference=map_by_turning,
-    cases=lambda draw: in_all_shapes(draw, turning_heads, *NAMES),
+    cases=turning_and_fading,
     answers={"from the distances": map_by_distance, "diagonal by diagonal": map_pair_by_pair},
     mistakes={
         "nothing fades": lambda q, k, theta, rate: map_by_distance(q, k, theta, 0 * rate),
@@ -244,6 +264,15 @@ lrpe_map = Exercise(
             map_by_distance, mask=lambda rate, n: torch.exp(
                 -rate[:, None, None] * distances(torch.zeros(1, 1, n, dtype=rate.dtype)).abs()
             )
+        ),
+        "the future gets in where the rate is 0: cut by t - s, not by r (t - s)": partial(
+            map_by_distance, mask=cut_by_product
+        ),
+        "exponents of the future overflow, and are hidden too late: their gradient is no number": (
+            partial(map_by_distance, mask=hidden_too_late)
+        ),
+        "a rate of 0 was made larger: such a head forgets nothing": (
+            lambda q, k, theta, rate: map_by_distance(q, k, theta, rate.clamp(min=1e-3))
         ),
         "the cosine was taken of the angle alone and raised to the distance": (
             lambda q, k, theta, rate: (

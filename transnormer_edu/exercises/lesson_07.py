@@ -7,7 +7,7 @@ import torch
 
 from transnormer_edu.attention import linear_attention
 from transnormer_edu.decay import decay_mask
-from transnormer_edu.exercises.cases import in_all_shapes, in_words, operands
+from transnormer_edu.exercises.cases import in_all_shapes, in_words, operands, some_do_not_decay
 from transnormer_edu.exercises.exercise import Case, Exercise, Question
 
 # --- 7.1 ------------------------------------------------------------------------------------------
@@ -179,6 +179,16 @@ def tile(rate, i, j, size, n, *, rows=span, columns=span, cut=True, shift=0):
     return weight.masked_fill(age < 0, 0) if cut else weight
 
 
+def cut_by_product(rate, i, j, size, n):
+    x = rate[:, None, None] * (span(i, size, n)[:, None] - span(j, size, n))
+    return torch.exp(-x.clamp(min=0)) * (x >= 0)
+
+
+def hidden_too_late(rate, i, j, size, n):
+    age = span(i, size, n)[:, None] - span(j, size, n)
+    return torch.exp(-rate[:, None, None] * age).masked_fill(age < 0, 0)
+
+
 def tile_of_whole(rate, i, j, size, n):
     return decay_mask(rate, n)[:, span(i, size, n)][:, :, span(j, size, n)]
 
@@ -216,6 +226,10 @@ mask_tile = Exercise(
         "rows and columns are swapped": lambda rate, i, j, size, n: tile(rate, j, i, size, n).mT,
         "i and j are swapped": lambda rate, i, j, size, n: tile(rate, j, i, size, n),
         "the future is not cut off": partial(tile, cut=False),
+        "the future gets in where the rate is 0: cut by t - s, not by r (t - s)": cut_by_product,
+        "exponents of the future overflow, and are hidden too late: their gradient is no number": (
+            hidden_too_late
+        ),
         "the newest token is decayed as well": lambda *x: (
             tile(*x) * torch.exp(-x[0])[:, None, None]
         ),
@@ -228,7 +242,6 @@ mask_tile = Exercise(
         ),
         "the rate was taken for λ": lambda rate, *others: tile(-rate.log(), *others),
     },
-    gradients=False,
 )  # fmt: skip
 
 # --- 7.4 ------------------------------------------------------------------------------------------
@@ -249,6 +262,9 @@ def left_products(draw):
     yield Case(in_words("blocks that fit exactly, of 4", even), make(draw, even))
     fast = make(draw, sizes) | {"rate": draw.uniform(sizes["h"], low=70, high=90)}
     yield Case(in_words("heads that forget at once (rates above 70)", sizes), fast)
+    still = make(draw, sizes)
+    still["rate"] = some_do_not_decay(still["rate"])
+    yield Case(in_words("a head that does not decay", sizes), still)
 
 
 def left_product(q, k, v, rate, size, *, visit=lambda i, count: range(i + 1), mask=tile, add=True):
@@ -288,6 +304,9 @@ left_product_exercise = Exercise(
         ),
         "the tiles above the diagonal were visited, and count as much": partial(
             left_product, visit=lambda i, count: range(count), mask=partial(tile, cut=False)
+        ),
+        "the future gets in where the rate is 0: cut by t - s, not by r (t - s)": partial(
+            left_product, mask=cut_by_product
         ),
         "each tile decays as if it lay on the diagonal": partial(
             left_product, mask=lambda rate, i, j, size, n: (
