@@ -20,6 +20,8 @@ def one_query(draw):
     yield from in_all_shapes(draw, make, "n", "d")
     large = {name: 30 * x for name, x in make(draw, {"n": 7, "d": 5}).items()}
     yield Case("With scores of a thousand and more (n=7, d=5)", large)
+    low = {name: 30 * (1 + x.abs()) for name, x in make(draw, {"n": 7, "d": 5}).items()}
+    yield Case("With scores of minus a thousand and less (n=7, d=5)", low | {"k": -low["k"]})
 
 
 def one_hot_of_largest(q, k):
@@ -53,6 +55,9 @@ weights = Exercise(
         "large scores overflow: subtract the largest one first": lambda q, k: shares_of(
             torch.exp(k @ q)
         ),
+        "the largest size of a score was subtracted, not the largest score": lambda q, k: shares_of(
+            torch.exp(k @ q - (k @ q).abs().max())
+        ),
         "the best token gets everything": one_hot_of_largest,
         "the sign of the scores is turned round": lambda q, k: (-k @ q).softmax(0),
         "the logarithms of the weights came back": lambda q, k: (k @ q).log_softmax(0),
@@ -77,6 +82,12 @@ def maps(draw):
     sizes = draw.sizes(*names)
     large = {name: 60 * x for name, x in queries_and_keys(draw, sizes).items()}
     yield Case(in_words("scores of a thousand and more", sizes), large)
+    low = queries_and_keys(draw, sizes)
+    low = {"q": 1e6 * (1 + low["q"].abs()), "k": -1e6 * (1 + low["k"].abs())}
+    yield Case(in_words("scores below -10¹¹", sizes), low)
+    nothing = queries_and_keys(draw, sizes)
+    nothing["k"][:, :, 1] = 0
+    yield Case(in_words("a key of zeros, so that its scores are 0", sizes), nothing)
 
 
 def scores(q, k, power=0.5):
@@ -126,6 +137,12 @@ attention_map = Exercise(
         "the scores of the future are set to 0, not to −∞": partial(look, fill=0.0),
         "the scores of the future are set to a number that is not small enough": partial(
             look, fill=-100.0
+        ),
+        "the scores of the future are set to −10⁹, and others may lie below": partial(
+            look, fill=-1e9
+        ),
+        "a score of the past that happens to be 0 is hidden too": partial(
+            look, hidden=lambda score: score.tril() == 0
         ),
         "1/√d is missing": partial(look, power=0),
         "the scores are divided by d, not by √d": partial(look, power=1),
@@ -319,6 +336,10 @@ def step_by_whole_map(q, k, v, cache):
     return softmax_attention(q, keys, values)[:, :, -1], keys, values
 
 
+def detached_cache(q, k, v, cache):
+    return step(q, k, v, cache and tuple(old.detach() for old in cache))
+
+
 def newest_in_front(q, k, v, cache):
     o, keys, values = step(q, k, v, cache)
     return o, keys.roll(1, 2), values.roll(1, 2)
@@ -358,6 +379,7 @@ cache_step = Exercise(
         "the newest token stands in front of the others in the cache": newest_in_front,
         "the cache came back without the newest token": not_kept,
         "the cache came back with the newest token alone": only_newest_kept,
+        "no gradient reaches the cache that was given: it was detached": detached_cache,
         "the cache is not read: the answer is the newest value": lambda q, k, v, cache: (
             v, *grown(k, v, cache)
         ),

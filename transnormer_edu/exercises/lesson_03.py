@@ -70,6 +70,8 @@ def rows_to_win(draw):
             f"With n={n}, mass={mass}, others={others}", {"n": n, "mass": mass, "others": others}
         )
     yield Case("With n=2, mass=0.5, others=0.7", {"n": 2, "mass": 0.5, "others": 0.7})
+    little = {"n": 5, "mass": 0.02, "others": 0.4}
+    yield Case("With n=5, mass=0.02, others=0.4, where a negative score is enough", little)
 
 
 def scores_to_win(n, mass, others, *, rivals=-1, odds=lambda m: m / (1 - m), log=math.log):
@@ -106,6 +108,9 @@ score_that_wins = Exercise(
         "the score of the others was multiplied in where it is added": lambda n, mass, others: (
             others * scores_to_win(n, mass, 0)[0], scores_to_win(n, mass, others)[1]
         ),
+        "the score was not allowed to be negative": lambda *row: (
+            max(scores_to_win(*row)[0], 0.0), scores_to_win(*row)[1]
+        ),
         "softmax and linear are swapped": lambda *row: scores_to_win(*row)[::-1],
     },
     gradients=False,
@@ -116,6 +121,14 @@ score_that_wins = Exercise(
 
 def maps_of_mass(draw, sizes):
     return {"p": attention_mass(signed_maps(draw, sizes)["A"])}
+
+
+def maps_by_age(draw):
+    yield from in_all_shapes(draw, maps_of_mass, *NAMES)
+    sizes = draw.sizes(*NAMES)
+    p = maps_of_mass(draw, sizes)["p"]
+    p.diagonal(dim1=-2, dim2=-1)[..., 2:] = 0
+    yield Case(in_words("tokens that give themselves nothing", sizes), {"p": attention_mass(p)})
 
 
 def by_shifting_rows(p):
@@ -131,6 +144,16 @@ def by_filling_in(p):
     return result
 
 
+def first_mass_first(p):
+    """Finds the end of each row by the zeros that follow."""
+    result = torch.zeros_like(p)
+    for place in torch.cartesian_prod(*(torch.arange(size) for size in p.shape[:3])).tolist():
+        row = p[tuple(place)]
+        past = row[: int(row.nonzero().max()) + 1]
+        result[tuple(place)][: len(past)] = past.flip(0)
+    return result
+
+
 def next_to_newest_first(p):
     return by_filling_in(p).roll(-1, -1)
 
@@ -141,7 +164,7 @@ by_age = Exercise(
     function="by_age",
     returns={"m": "text head reader age"},
     reference=mass_by_age,
-    cases=lambda draw: in_all_shapes(draw, maps_of_mass, *NAMES),
+    cases=maps_by_age,
     answers={"each row shifted": by_shifting_rows, "cell by cell": by_filling_in},
     mistakes={
         "the columns still are tokens, not ages": lambda p: p,
@@ -150,6 +173,9 @@ by_age = Exercise(
             lambda p: p.flip(-1)
         ),
         "age 0, the token itself, is missing": next_to_newest_first,
+        "zeros were taken for the future, and the first token that has mass for age 0": (
+            first_mass_first
+        ),
         "the rows are sorted by mass, not by age": lambda p: p.sort(-1, descending=True).values,
         "readers and read tokens are swapped": lambda p: by_filling_in(p.mT.tril() + p.mT.triu(1)),
         "ages were summed up: this is the mass within each age": lambda p: (

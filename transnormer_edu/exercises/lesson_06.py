@@ -23,6 +23,8 @@ def rows(draw):
     yield Case("With a row of zeros", {"x": torch.cat([draw.normal(1, 4), torch.zeros(1, 4)])})
     large = draw.uniform(3, 7, low=300, high=900, dtype=torch.float16)
     yield Case("With float16, where squares above 65504 do not fit", {"x": large})
+    huge = draw.uniform(3, 7, low=20000, high=32000, dtype=torch.float16)
+    yield Case("With float16 and numbers around 30000", {"x": huge})
     yield Case("In bfloat16", {"x": draw.normal(3, 7, dtype=torch.bfloat16)})
 
 
@@ -79,6 +81,9 @@ norm = Exercise(
         ),
         "the squares do not fit into float16: compute in float32 and cast back": lambda x: (
             x * torch.rsqrt(mean_square(x) + EPS)
+        ),
+        "a fixed factor made the squares smaller: for float16 cast to float32 instead": lambda x: (
+            x / 100 * torch.rsqrt(mean_square(x / 100) + EPS / 100**2)
         ),
         "ε is 1e-5, not 1e-6": lambda x: srmsnorm(x, 1e-5),
     },

@@ -18,6 +18,12 @@ def texts(draw):
         yield Case(f"With {n} tokens of {len(text.encode())} bytes", {"p": p, "text": text})
     paper = torch.tensor([1 / 2, 1 / 4, 1 / 8]).double()
     yield Case("With the lesson's three tokens", {"p": paper, "text": "the cat sat"})
+    long = draw.uniform(500, low=0.01, high=0.1)
+    yield Case("With 500 tokens, whose product does not fit", {"p": long, "text": 90 * "a cat, "})
+    rare = torch.tensor([0.3, 1e-12, 0.2]).double()
+    yield Case("With a rare token, of probability 10⁻¹²", {"p": rare, "text": "a ocelot"})
+    ends = {"p": draw.uniform(4, low=0.01, high=0.9), "text": " the cat sat \n\n"}
+    yield Case("With a text that ends in white space", ends)
 
 
 def bits(p, text, *, log=torch.log2, by=lambda p, text: len(text.encode())):
@@ -48,6 +54,12 @@ bits_per_byte = Exercise(
         ),
         "the sign is turned round": lambda p, text: -bits(p, text),
         "it was not divided by the bytes": partial(bits, by=lambda p, text: 1),
+        "the probabilities were multiplied first: of a long text that is 0": lambda p, text: float(
+            -torch.log2(p.prod()) / len(text.encode())
+        ),
+        "small probabilities were cut off": lambda p, text: bits(p.clamp(min=1e-9), text),
+        "something was added to the probabilities": lambda p, text: bits(p + 1e-9, text),
+        "white space at the ends was not counted": lambda p, text: bits(p, text.strip()),
         "the mean probability was taken first, and then its logarithm": lambda p, text: float(
             -torch.log2(p.mean()) * len(p) / len(text.encode())
         ),
@@ -160,6 +172,9 @@ def plans(draw):
     for step in (1, 7, 20, 21, 150, 299, 300):
         plan = {"step": step, "steps": 300, "warmup": 20, "peak": draw.random.uniform(0.001, 0.1)}
         yield Case(f"With step {step} of 300, warm-up 20", plan)
+    for step in (20, 21):
+        plan = {"step": step, "steps": 21, "warmup": 20, "peak": 0.03}
+        yield Case(f"With step {step} of 21, warm-up 20", plan)
     plan = {"step": 5, "steps": 40, "warmup": 0, "peak": 0.02}
     yield Case("With step 5 of 40, without warm-up", plan)
 
@@ -210,6 +225,9 @@ schedule = Exercise(
         "there is no warm-up": lambda step, steps, warmup, peak: (
             peak if step <= warmup else rate(step, steps, warmup, peak)
         ),
+        "the fall got at least two steps, where one can be all": (
+            lambda step, steps, warmup, peak: rate(step, max(steps, warmup + 2), warmup, peak)
+        ),
         "it never falls": lambda step, steps, warmup, peak: (
             rate(step, steps, warmup, peak) if step <= warmup else peak
         ),
@@ -232,6 +250,8 @@ def two_gradients(draw):
     yield Case("With two tensors that are too long only together", halves | {"limit": 1.1})
     yield Case("With a gradient of zeros", make(0, 0))
     yield Case("With a small limit", make(1, 1, limit=0.07))
+    yield Case("With a length and a limit below 1", make(0.05, 0.1, limit=0.02))
+    yield Case("With a length below a limit below 1", make(0.01, 0.02, limit=0.6))
     yield Case("In float32", make(3, 2, dtype=torch.float32))
 
 
@@ -285,6 +305,9 @@ clipping = Exercise(
         ),
         "the lengths of the two tensors were added": partial(
             clip, length=lambda g, h: length_of(g) + length_of(h)
+        ),
+        "it was clipped where the length is above 1, not above the limit": partial(
+            clip, factor=lambda length, c: c / length if length > 1 else 1.0
         ),
         "nothing was clipped": lambda g, h, limit: (1.0 * g, 1.0 * h),
         "a long gradient got the length 1, where it should have that of the limit": partial(

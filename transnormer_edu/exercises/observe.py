@@ -1,6 +1,6 @@
 """Call a function as a check does, and keep everything that it did."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,7 +58,7 @@ def call(function: Callable, case: Case) -> Outcome:
 def _differentiate(function: Callable, case: Case, outcome: Outcome) -> None:
     """Gradients of sum(weights * outputs) with fixed weights, all different."""
     given = {name: copy(value) for name, value in case.inputs.items()}
-    wanted = {name: x.requires_grad_() for name, x in given.items() if is_float(x)}
+    wanted = {name: x.requires_grad_() for name, x in _parts(given) if is_float(x)}
     try:
         outputs = [x for x in flat(function(*given.values())) if is_float(x) and x.requires_grad]
         loss = sum((x * weights_like(x)).sum() for x in outputs)
@@ -70,6 +70,13 @@ def _differentiate(function: Callable, case: Case, outcome: Outcome) -> None:
         outcome.gradient_error = error
     finally:
         _restore_pytorch()
+
+
+def _parts(given: dict) -> Iterator[tuple[str, Any]]:
+    """The inputs by name; those in a tuple by "cache[0]", "cache[1]"."""
+    for name, value in given.items():
+        inside = isinstance(value, tuple | list)
+        yield from ((f"{name}[{i}]", x) for i, x in enumerate(value)) if inside else [(name, value)]
 
 
 def _restore_pytorch() -> None:
