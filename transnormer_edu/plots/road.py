@@ -1,4 +1,4 @@
-"""The road of the course: fifteen lessons, each forced by what the one before leaves broken."""
+"""The road of the course: its lessons, each forced by what the one before leaves broken."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -42,7 +42,8 @@ ROAD = tuple(
             ("training", "Does it learn?", "it learned, now it must write"),
             ("inference", "What does the next token cost?", "one GPU is too small"),
             ("scaling out", "What if it does not fit one GPU?", "it scales, but at what?"),
-            ("limits", "What can it not do?", "your own question"),
+            ("limits", "What can it not do?", "all that with models of our own"),
+            ("the released models", "Can I trust a folder of weights?", "your own question"),
         )
     )
 )
@@ -68,14 +69,14 @@ def road_table(folder: Path) -> str:
 
 @drawing
 def road(here: Collection[int]) -> Drawing:
-    """The fifteen stops from top to bottom; a filled stop is there, a hollow one is to come.
+    """All stops from top to bottom; a filled stop is there, a hollow one is to come.
 
     Errors: ValueError for the number of a lesson that is not on the road.
     """
     strange = sorted(set(here) - {lesson.number for lesson in ROAD})
     if strange:
         raise ValueError(f"there is no lesson {strange[0]}, expected 0 to {len(ROAD) - 1}")
-    figure = new_figure(7.6, 7.2)
+    figure = new_figure(7.6, 7.7)
     axes = figure.subplots()
     axes.plot([0] * len(ROAD), range(len(ROAD)), color=INK, linewidth=3, zorder=1)
     for y, lesson in enumerate(ROAD):
@@ -94,6 +95,6 @@ def road(here: Collection[int]) -> Drawing:
     axes.set(xlim=(-0.3, 6.9), ylim=(len(ROAD) - 0.2, -0.7))
     axes.axis("off")
     return figure, (
-        "The road of the course, from top to bottom: 15 stops, each with its question, and in "
-        "italics what it leaves open, which forces the next stop. Filled: ready; hollow: to come."
+        f"The road of the course, from top to bottom: {len(ROAD)} stops, each with its question, and "
+        "in italics what it leaves open, which forces the next stop. Filled: ready; hollow: to come."
     )
