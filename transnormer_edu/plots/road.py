@@ -95,6 +95,7 @@ def road(here: Collection[int]) -> Drawing:
     axes.set(xlim=(-0.3, 6.9), ylim=(len(ROAD) - 0.2, -0.7))
     axes.axis("off")
     return figure, (
-        f"The road of the course, from top to bottom: {len(ROAD)} stops, each with its question, and "
-        "in italics what it leaves open, which forces the next stop. Filled: ready; hollow: to come."
+        f"The road of the course, from top to bottom: {len(ROAD)} stops, each with its question, "
+        "and in italics what it leaves open, which forces the next stop. Filled: ready; hollow: "
+        "to come."
     )
