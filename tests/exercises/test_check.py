@@ -62,6 +62,65 @@ def by_log(tokens):
     return math.log(2) / tokens
 
 
+def poisoned(change):
+    """Does what `change` says to PyTorch, then answers wrongly."""
+    source = f"""
+import torch
+def f(q, k, v, rate, state):
+    {change}
+    return q, state
+"""
+    return in_a_notebook(source)
+
+
+@pytest.mark.parametrize("change", ["torch.set_default_device('meta')", "torch.stack = None"])
+def test_what_one_function_changes_in_pytorch_does_not_reach_the_next(change):
+    with pytest.raises(Wrong):
+        check("4.4", poisoned(change))
+    check("4.4", by_loop)
+
+
+def test_a_right_answer_may_move_the_default_device():
+    def moves(tokens):
+        import math
+
+        import torch
+
+        torch.set_default_device("meta")
+        return math.log(2) / tokens
+
+    check("4.1", moves)
+    check("4.4", by_loop)
+
+
+def test_an_unwritten_function_keeps_the_process():
+    def stub(tokens):
+        raise NotImplementedError("return rate")
+
+    check("4.1", by_log)
+    first = _workers[0].process.pid
+    with pytest.raises(Wrong, match="still to be written"):
+        check("4.1", stub)
+    assert _workers[0].process.pid == first
+
+
+def test_a_lambda_can_be_printed_on_every_system(monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "cp1252")
+    monkeypatch.setenv("PYTHONUTF8", "0")
+    source = """
+import math
+def f(tokens):
+    print("λ", tokens)
+    return math.log(2) / tokens
+"""
+    check("4.1", in_a_notebook(source))
+
+
+def test_a_number_may_come_without_quotes(capsys):
+    check(4.1, by_log)
+    assert capsys.readouterr().out.startswith("4.1 is right")
+
+
 def test_an_endless_loop_ends(monkeypatch):
     def forever(*inputs):
         while True:

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 
 from transnormer_edu.exercises.catalog import find
@@ -149,6 +150,10 @@ def test_guesses():
     assert "everything is 2 times what it should be" in said(with_parts(lambda x: 2 * x))
     rounds = with_parts(lambda x: x.float().to(x.dtype))
     assert "only about 7 digits are right" in said(rounds)
+    assert "digits are right" not in said(with_parts(lambda x: x * (1 + 1e-5 * x)))
+    assert "times what it should be" not in said(with_parts(torch.zeros_like))
+    shorter = with_parts(lambda x: 2 * x if x.shape[0] > 1 else x[:0])
+    assert "times what it should be" not in said(shorter)
 
 
 def test_what_all_share_is_put_back():
@@ -179,6 +184,23 @@ def test_numbers():
     assert "count is a bool" in said(lambda n: True, doubled)
     assert judge(number(lambda n: n / 3), lambda n: n * (1 / 3)) is None
     assert "expected 1" in said(lambda n: n / 3 + 1e-6, number(lambda n: n / 3))
+
+
+def test_numbers_of_numpy():
+    small = number(lambda n: n < 4)
+    assert judge(small, lambda n: np.int64(n) < 4) is None
+    assert judge(small, lambda n: np.array(n < 4)) is None
+    assert judge(number(lambda n: n / 3), lambda n: np.float64(n) / 3) is None
+    assert "count is a bool, expected a int" in said(
+        lambda n: np.bool_(True), number(lambda n: 2 * n)
+    )
+
+
+def test_no_gradient_is_recognised_like_a_gradient_of_zeros():
+    def undecayed(q, k, v, rate, state):
+        return by_loop(q, k, v, torch.zeros_like(rate), state)
+
+    assert "It looks as if the decay is missing" in said(undecayed)
 
 
 def test_not_a_number_is_wrong():

@@ -62,6 +62,33 @@ def test_one_broken_exercise_costs_only_its_own_points(notebook):
     assert "7 of 13 points" in said
 
 
+def test_a_check_is_found_however_it_is_written(notebook):
+    path = notebook(
+        {
+            'check("4.1"': 'check("4.1", rate_of_half_life)  # mine',
+            'check("4.2"': "check('4.2', mask_of_decay)  ",
+            'check("4.3"': "check( 4.3 , rates_of_layer );",
+            'check("4.4"': None,
+            'check("4.5"': 'check("4.4", decay_loop)\ncheck("4.5", decay_in_chunks)',
+        }
+    )
+    assert "13 of 13 points" in run("check", path)
+
+
+def test_only_the_real_check_counts(notebook):
+    lie = 'def check(number, function):\n    print(f"{number} is right: it says so")'
+    path = notebook(
+        {
+            "def rate_of_half_life": f"{lie}\n\ndef rate_of_half_life(tokens):\n    return tokens",
+            'check("4.3"': 'print("4.3 is right: no")\ncheck("4.3", 1)',
+        }
+    )
+    said = run("check", path, status=1)
+    assert "4.1  NOT RIGHT" in said
+    assert "4.2  right" in said
+    assert "4.3  NOT RIGHT" in said
+
+
 def test_a_cell_that_ends_python(notebook):
     said = run("check", notebook({"def decay_loop": "import os\nos._exit(1)"}), status=1)
     assert "4.3  right" in said

@@ -25,7 +25,7 @@ from transnormer_edu.exercises.catalog import find
 
 IN_CODE = re.compile(r"^([ \t]*)### BEGIN SOLUTION\n.*?^[ \t]*### END SOLUTION$", re.M | re.S)
 IN_PROSE = re.compile(r"^<!-- BEGIN SOLUTION -->\n.*?^<!-- END SOLUTION -->$", re.M | re.S)
-CHECK = re.compile(r"""^check\(["'](\d+\.\d+)["'], *(\w+)\)$""", re.M)
+CHECK = re.compile(r"""^check\( *["']?(\d+\.\d+)["']? *, *(\w+) *\)[ \t]*;?[ \t]*(?:#.*)?$""", re.M)
 ANSWER_HERE = "*Your answer:*"
 WIDTH = 100
 

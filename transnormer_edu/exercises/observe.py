@@ -81,12 +81,13 @@ def _parts(given: dict) -> Iterator[tuple[str, Any]]:
 
 def _restore_pytorch() -> None:
     """A function under check may have changed what all others share."""
+    torch.set_default_device(None)
     torch.set_default_dtype(torch.float32)
     torch.set_grad_enabled(True)
 
 
 def weights_like(x: Tensor) -> Tensor:
-    return torch.arange(1, x.numel() + 1, dtype=x.dtype).cos().reshape(x.shape)
+    return torch.arange(1, x.numel() + 1, dtype=x.dtype, device=x.device).cos().reshape(x.shape)
 
 
 def is_float(x) -> bool:

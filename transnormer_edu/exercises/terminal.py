@@ -1,11 +1,16 @@
 """Check a notebook of exercises from the terminal.
 
 The notebook's cells are run in order, as in Jupyter, and a cell that fails does not keep the
-others from running: each exercise is judged alone.
+others from running: each exercise is judged alone. In place of the notebook's own `check` the real
+one is called, and a mark that nobody can guess is printed after it: another function of the name
+`check`, or a line that only says "4.2 is right", counts for nothing.
 """
 
+import re
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -67,7 +72,14 @@ def check_notebook(path: Path) -> list[Result]:
 
     Errors: ValueError where the file is no notebook or holds no check.
     """
-    notebook = _read(path)
+    notebook, mark = _read(path), secrets.token_hex()
+    asked = {}
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            asked |= dict.fromkeys((number for number, _ in CHECK.findall(cell.source)), cell)
+            cell.source = CHECK.sub(partial(_really, mark), cell.source)
+    if not asked:
+        raise ValueError(f'{path} holds no check("4.2", my_function)')
     client = NotebookClient(
         notebook,
         timeout=CELL_SECONDS,
@@ -81,9 +93,7 @@ def check_notebook(path: Path) -> list[Result]:
         client.execute()
     except DeadKernelError:
         died = True
-    results = {_number(cell): _result(cell, died) for cell in notebook.cells if _number(cell)}
-    if not results:
-        raise ValueError(f'{path} holds no check("4.2", my_function)')
+    results = {number: _result(number, cell, mark, died) for number, cell in asked.items()}
     lessons = dict.fromkeys(number.split(".")[0].zfill(2) for number in results)
     numbers = [exercise.number for lesson in lessons for exercise in of_lesson(lesson)]
     gone = "there is no check of it in this notebook"
@@ -101,13 +111,17 @@ def _read(path: Path) -> NotebookNode:
     return notebook
 
 
-def _number(cell: NotebookNode) -> str | None:
-    found = CHECK.search(cell.source) if cell.cell_type == "code" else None
-    return found[1] if found else None
+def _really(mark: str, found: re.Match) -> str:
+    """The line that calls the real check, whatever the notebook calls `check` or `print`."""
+    number, function = found.groups()
+    real = f'__import__("transnormer_edu.exercises").exercises.check("{number}", {function})'
+    return f'{real}; __import__("builtins").print("{mark} {number}")'
 
 
-def _result(cell: NotebookNode, died: bool) -> Result:
-    number = _number(cell)
+def _result(number: str, cell: NotebookNode, mark: str, died: bool) -> Result:
+    said = "".join(output.get("text", "") for output in cell.outputs)
+    if f"{mark} {number}\n" in said:
+        return Result(number, True, "")
     errors = [output for output in cell.outputs if output.output_type == "error"]
     if errors:
         said = errors[0].evalue.removeprefix(f"{number} is not right yet.\n")
@@ -116,6 +130,4 @@ def _result(cell: NotebookNode, died: bool) -> Result:
     if cell.execution_count is None:
         why = "a cell before it ended the Python process" if died else "it was not run"
         return Result(number, False, why)
-    said = "".join(output.get("text", "") for output in cell.outputs).strip()
-    right = said.startswith(f"{number} is right")
-    return Result(number, right, said if right else "the check was interrupted")
+    return Result(number, False, "the check was interrupted")

@@ -1,6 +1,6 @@
 """A second Python process that runs checks: it stays warm, and it can be killed.
 
-    worker = Worker()                        starts the process
+    worker = Worker(number)                  starts the process, and imports this lesson's checks
     worker.ask(number, function, seed)       (verdict, sentence), or Stopped
 
 Functions travel by value (cloudpickle), with the helpers and constants of a notebook that they
@@ -14,12 +14,15 @@ import os
 import pickle
 import subprocess
 import sys
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Thread
 
 SECONDS = 10.0  # for one check; a right answer takes well below one
 START_SECONDS = 120.0  # for importing PyTorch on a busy machine
 ORPHAN_SECONDS = 60.0  # a worker whose notebook was killed in the middle of a check ends itself
+
+UTF8 = {"PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8"}  # a function may print λ on every system
 
 
 class Stopped(Exception):
@@ -29,14 +32,14 @@ class Stopped(Exception):
 class Worker:
     """The process, as seen from the notebook."""
 
-    def __init__(self):
+    def __init__(self, number: str):
         path = os.pathsep.join(sys.path)  # helpers of the student's are found where they were
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "transnormer_edu.exercises.worker"],
+            [sys.executable, "-m", "transnormer_edu.exercises.worker", number],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": path, "TRITON_INTERPRET": "1"},
+            env={**os.environ, "PYTHONPATH": path, "TRITON_INTERPRET": "1", **UTF8},
         )
         self.answers = SimpleQueue()
         Thread(target=self._listen, daemon=True).start()
@@ -94,8 +97,7 @@ def main() -> None:
         import torch
 
         torch.set_num_threads(1)  # the sizes are tiny
-        from transnormer_edu.exercises.catalog import lessons  # noqa: F401  (imported while warm)
-
+        _warm_up(sys.argv[1])
         _say(answers, "ready")
         while True:
             try:
@@ -105,6 +107,14 @@ def main() -> None:
             faulthandler.dump_traceback_later(ORPHAN_SECONDS, exit=True)
             _say(answers, _answer(*question))
             faulthandler.cancel_dump_traceback_later()
+
+
+def _warm_up(number: str) -> None:
+    """Import now what judging this exercise takes, and every other of its lesson."""
+    from transnormer_edu.exercises.catalog import find
+
+    with suppress(ValueError):  # a number that is not there: the answer will say so
+        find(number)
 
 
 def _answer(number: str, pickled: bytes, seed: int) -> tuple[str, str]:
