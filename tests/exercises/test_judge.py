@@ -218,3 +218,9 @@ def test_a_finite_number_is_not_infinity():
     turn = find("5.1")
     limited = lambda theta: turn.reference(theta.abs().clamp(min=1e-9))  # noqa: E731
     assert "expected inf" in said(limited, turn)
+
+
+def test_a_map_of_all_tokens_is_refused_where_chunks_are_asked_for():
+    wrong = said(lambda q, k, v, size: (q @ k.mT).tril() @ v, find("2.5"))
+    assert "With a long text and no map of all of it" in wrong
+    assert "41, 41), a map of all 41 tokens by all" in wrong

@@ -51,6 +51,15 @@ def in_all_shapes(
         yield Case(in_words("inputs in float32", sizes), narrow)
 
 
+# Much longer than a chunk; no product of the others is as long.
+LONG = {"b": 1, "h": 2, "n": 41, "dk": 3, "dv": 4}
+
+
+def without_a_map(inputs: dict) -> Case:
+    """A text of LONG sizes that has to do without a map of n x n numbers."""
+    return Case(in_words("a long text and no map of all of it", LONG), inputs, LONG["n"])
+
+
 def some_do_not_decay(rate: torch.Tensor) -> torch.Tensor:
     """The rates with 0 for the first head."""
     return torch.cat([torch.zeros_like(rate[:1]), rate[1:]])

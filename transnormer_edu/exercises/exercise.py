@@ -13,10 +13,14 @@ from transnormer_edu.exercises.draw import Draw
 
 @dataclass(frozen=True)
 class Case:
-    """One call: the arguments in their order, and in words what is special about them."""
+    """One call: the arguments in their order, and in words what is special about them.
+
+    no_map_of  refuse every tensor with two axes of this length or more; 0: refuse none
+    """
 
     what: str
     inputs: Mapping[str, Any]
+    no_map_of: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

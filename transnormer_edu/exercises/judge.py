@@ -21,7 +21,7 @@ from transnormer_edu.exercises.compare import (
 )
 from transnormer_edu.exercises.draw import Draw
 from transnormer_edu.exercises.exercise import Case, Exercise
-from transnormer_edu.exercises.observe import Outcome, call, flat, is_float, observe
+from transnormer_edu.exercises.observe import MapMade, Outcome, call, flat, is_float, observe
 
 FLOAT32 = (3e-7, 3e-7)  # what one rounding to float32 leaves, and a little more
 AGAIN = "the first inputs once more, after all others"
@@ -110,6 +110,8 @@ def _raised(error: BaseException, function: Callable) -> str:
     """The exception, and the line of the student's function in which it came up."""
     if isinstance(error, NotImplementedError):
         return f"{STILL_TO_WRITE}: {error}"
+    if isinstance(error, MapMade):
+        return str(error)
     said = "".join(traceback.format_exception_only(error)).strip()
     code = getattr(function, "__code__", None)
     for frame, line in traceback.walk_tb(error.__traceback__):

@@ -7,7 +7,7 @@ from torch.nn.functional import elu
 
 from transnormer_edu.activation import one_plus_elu
 from transnormer_edu.attention import linear_attention
-from transnormer_edu.exercises.cases import in_all_shapes, in_words, operands
+from transnormer_edu.exercises.cases import LONG, in_all_shapes, in_words, operands, without_a_map
 from transnormer_edu.exercises.exercise import Case, Exercise, Question
 
 NAMES = ("b", "h", "n", "dk", "dv")
@@ -282,6 +282,7 @@ def chunk_cases(draw):
     even = sizes | {"n": 12}
     yield Case(in_words("chunks that fit exactly, of 4", even), make(draw, even))
     yield Case(in_words("two chunks, of 6", even), make(draw, even, 6))
+    yield without_a_map(make(draw, LONG))
 
 
 def by_chunks(
@@ -313,10 +314,13 @@ in_chunks = Exercise(
     needs="lesson 02, section 4",
     function="attention_in_chunks",
     returns={"o": "text head token value"},
-    reference=whole_map,
+    reference=lambda q, k, v, size: linear_attention(
+        q, k, v, torch.zeros(q.shape[1], dtype=q.dtype), "chunked", chunk_size=size
+    ),
     cases=chunk_cases,
     answers={"chunk by chunk": by_chunks, "every state": through_all_states},
     mistakes={
+        "the map of all tokens was made at once: it should be only as large as a chunk": whole_map,
         "inside a chunk the future is not hidden": partial(by_chunks, mask=False),
         "the tokens of the chunk itself are left out": partial(by_chunks, near=False),
         "the chunks before are left out": partial(by_chunks, far=False),

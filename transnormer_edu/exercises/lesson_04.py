@@ -7,7 +7,14 @@ import torch
 
 from transnormer_edu.attention import linear_attention
 from transnormer_edu.decay import decay_mask, paper_rates, released_rates
-from transnormer_edu.exercises.cases import in_all_shapes, in_words, operands, some_do_not_decay
+from transnormer_edu.exercises.cases import (
+    LONG,
+    in_all_shapes,
+    in_words,
+    operands,
+    some_do_not_decay,
+    without_a_map,
+)
 from transnormer_edu.exercises.exercise import Case, Exercise, Question
 
 # --- 4.1 ------------------------------------------------------------------------------------------
@@ -296,6 +303,7 @@ def chunk_cases(draw):
     sizes = draw.sizes(*NAMES)
     for what, size in (("chunks of 1", 1), ("chunks of 5", 5), ("a chunk longer than n", 40)):
         yield Case(in_words(what, sizes), with_state(draw, sizes) | {"size": size})
+    yield without_a_map(make(draw, LONG))
     even = sizes | {"n": 12}
     yield Case(in_words("chunks that fit exactly, of 4", even), make(draw, even))
     fast = make(draw, sizes) | {"rate": draw.uniform(sizes["h"], low=800, high=900)}
@@ -347,9 +355,11 @@ chunks = Exercise(
     answers={
         "chunk by chunk": by_chunks,
         "token by token, whatever the size": lambda *x: by_loop(*x[:5]),
-        "one chunk of all": lambda *x: by_whole_map(*x[:5]),
     },
     mistakes={
+        "the map of all tokens was made at once: it should be only as large as a chunk": (
+            lambda *x: by_whole_map(*x[:5])
+        ),
         "the state does not fade from chunk to chunk": partial(by_chunks, fade=False),
         "the state fades by a whole chunk, though the last one is shorter": partial(
             by_chunks, whole=True

@@ -7,7 +7,14 @@ import torch
 
 from transnormer_edu.attention import linear_attention
 from transnormer_edu.decay import decay_mask
-from transnormer_edu.exercises.cases import in_all_shapes, in_words, operands, some_do_not_decay
+from transnormer_edu.exercises.cases import (
+    LONG,
+    in_all_shapes,
+    in_words,
+    operands,
+    some_do_not_decay,
+    without_a_map,
+)
 from transnormer_edu.exercises.exercise import Case, Exercise, Question
 
 # --- 7.1 ------------------------------------------------------------------------------------------
@@ -258,6 +265,7 @@ def left_products(draw):
     sizes = draw.sizes(*NAMES)
     for what, size in (("tiles of 1", 1), ("tiles of 6", 6), ("one tile for all", 40)):
         yield Case(in_words(what, sizes), make(draw, sizes, size))
+    yield without_a_map(make(draw, LONG))
     even = sizes | {"n": 12}
     yield Case(in_words("blocks that fit exactly, of 4", even), make(draw, even))
     fast = make(draw, sizes) | {"rate": draw.uniform(sizes["h"], low=70, high=90)}
@@ -282,20 +290,32 @@ def left_product(q, k, v, rate, size, *, visit=lambda i, count: range(i + 1), ma
     return torch.cat(outputs, dim=2)
 
 
+def left_product_row_by_row(q, k, v, rate, size):
+    rows = []
+    for t in range(q.shape[2]):
+        left = torch.exp(-rate[:, None] * torch.arange(t, -1, -1).to(rate.dtype))
+        score = torch.einsum("b h d, b h s d -> b h s", q[:, :, t], k[:, :, : t + 1]) * left
+        rows.append(torch.einsum("b h s, b h s e -> b h e", score, v[:, :, : t + 1]))
+    return torch.stack(rows, dim=2)
+
+
 left_product_exercise = Exercise(
     number="7.4", title="The left product in tiles", level=3, worth=4, minutes=25,
     needs="lesson 07, section 4, and 7.3",
     function="left_product",
     returns={"o": "text head token value"},
-    reference=lambda q, k, v, rate, size: linear_attention(q, k, v, rate),
+    reference=lambda q, k, v, rate, size: linear_attention(
+        q, k, v, rate, "chunked", chunk_size=size
+    ),
     cases=left_products,
     answers={
         "tile by tile": left_product,
-        "the map at once": lambda q, k, v, rate, size: (
-            (q @ k.mT * decay_mask(rate, q.shape[2])) @ v
-        ),
+        "row by row": left_product_row_by_row,
     },
     mistakes={
+        "the map of all tokens was made at once: it should be only as large as a tile": (
+            lambda q, k, v, rate, size: (q @ k.mT * decay_mask(rate, q.shape[2])) @ v
+        ),
         "the tile on the diagonal is left out": partial(
             left_product, visit=lambda i, count: range(i)
         ),

@@ -1,11 +1,13 @@
 """Call a function as a check does, and keep everything that it did."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from transnormer_edu.exercises.exercise import Case
 
@@ -20,6 +22,28 @@ class Outcome:
     gradients: dict[str, Tensor | None] = field(default_factory=dict)
     gradient_error: BaseException | None = None
     overwritten: bool = False
+
+
+class MapMade(Exception):
+    """Two axes of a tensor are as long as the text, which the exercise wants to do without."""
+
+
+class NoMap(TorchDispatchMode):
+    """Looks at every tensor that PyTorch makes, and refuses maps of n x n numbers."""
+
+    def __init__(self, n: int):
+        super().__init__()
+        self.n = n
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        result = operation(*args, **(kwargs or {}))
+        for x in flat(result):
+            if isinstance(x, Tensor) and sum(size >= self.n for size in x.shape) > 1:
+                raise MapMade(
+                    f"it makes a tensor of the shape {tuple(x.shape)}, a map of all {self.n} "
+                    "tokens by all: make only maps of `size` tokens, and go on from part to part"
+                )
+        return result
 
 
 def observe(function: Callable, cases: Sequence[Case], gradients: bool) -> list[Outcome]:
@@ -46,7 +70,8 @@ def call(function: Callable, case: Case) -> Outcome:
     """One call on clones, without gradients."""
     given = {name: copy(value) for name, value in case.inputs.items()}
     try:
-        value = function(*given.values())
+        with NoMap(case.no_map_of) if case.no_map_of else nullcontext():
+            value = function(*given.values())
     except (Exception, SystemExit) as error:
         return Outcome(error=error)
     finally:
