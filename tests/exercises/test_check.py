@@ -104,6 +104,17 @@ def test_an_unwritten_function_keeps_the_process():
     assert _workers[0].process.pid == first
 
 
+def test_an_optimiser_is_there_before_the_first_question():
+    """Making one imports torch._dynamo: a second, which is not the student's."""
+    source = """
+import sys
+def f(*inputs):
+    raise RuntimeError("torch._dynamo" in sys.modules)
+"""
+    with pytest.raises(Wrong, match="RuntimeError: True"):
+        check("11.5", in_a_notebook(source))
+
+
 def test_a_lambda_can_be_printed_on_every_system(monkeypatch):
     monkeypatch.setenv("PYTHONIOENCODING", "cp1252")
     monkeypatch.setenv("PYTHONUTF8", "0")
