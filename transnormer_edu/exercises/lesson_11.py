@@ -4,7 +4,6 @@ import math
 from functools import partial
 
 import torch
-import torch._dynamo  # an optimiser imports it: a second that must not be a student's
 import torch.nn.functional as F
 
 from transnormer_edu.exercises.exercise import Case, Exercise, Question

@@ -114,7 +114,8 @@ def _warm_up(number: str) -> None:
     from transnormer_edu.exercises.catalog import find
 
     with suppress(ValueError):  # a number that is not there: the answer will say so
-        find(number)
+        if find(number).number.startswith("11."):
+            import torch._dynamo  # noqa: F401 (a first optimiser imports it: no student's second)
 
 
 def _answer(number: str, pickled: bytes, seed: int) -> tuple[str, str]:
