@@ -19,9 +19,9 @@ from transnormer_edu.activation import ACTIVATIONS
 from transnormer_edu.attention import check_operands
 from transnormer_edu.config import TransNormerConfig
 from transnormer_edu.decay import SCHEDULES
-from transnormer_edu.lightning import lightning_attention
+from transnormer_edu.lightning import lightning_attention, norm_gate
 from transnormer_edu.lrpe import LRPE
-from transnormer_edu.norm import NORMS
+from transnormer_edu.norm import NORMS, SRMSNorm
 
 Hidden = Float[Tensor, "b n d"]
 Position = Int[Tensor, "n"] | Int[Tensor, "b n"]
@@ -94,8 +94,13 @@ class GLA(nn.Module):
         """
         q, k, v, u = self.project(x, position, real)
         o, state = self._attend(q, k, v, real, state, return_state)
-        o = self.norm(rearrange(o, "b h n e -> b n (h e)"))
-        return self.out_proj(o if u is None else u * o), state
+        return self.out_proj(self._gated(rearrange(o, "b h n e -> b n (h e)"), u)), state
+
+    def _gated(self, o, u):
+        if u is not None and isinstance(self.norm, SRMSNorm):
+            return norm_gate(o, u, self.norm.eps)
+        o = self.norm(o)
+        return o if u is None else u * o
 
     def project(self, x: Hidden, position: Position, real: Real | None = None) -> tuple:
         """What `lightning_attention` is given: q, k after activation and LRPE, v; and the gate u.

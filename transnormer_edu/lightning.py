@@ -1,14 +1,19 @@
-"""The one door to the kernels: linear attention by whatever is fastest where the tensors are."""
+"""The one door to the kernels: each operator by whatever is fastest where the tensors are.
+
+On a GPU with Triton that is a kernel, elsewhere a few lines of PyTorch that say the same.
+"""
 
 import importlib.util
 import logging
 from functools import cache
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from transnormer_edu import check
 from transnormer_edu.attention import check_operands, linear_attention
+from transnormer_edu.norm import EPS, srmsnorm
 
 BACKENDS = ("auto", "triton", "torch")
 KERNEL_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
@@ -44,6 +49,53 @@ def lightning_attention(
     return linear_attention(q, k, v, rate, state=state, return_state=return_state)
 
 
+def norm_gate(
+    x: Float[Tensor, "b n d"], u: Float[Tensor, "b n d"], eps: float = EPS
+) -> Float[Tensor, "b n d"]:
+    """u * srmsnorm(x). Under torch.compile as it stands: the compiler makes one kernel of it too,
+    and of what comes after it."""
+    alike = x.dtype == u.dtype and x.shape == u.shape
+    if alike and not torch.compiler.is_compiling() and _on_gpu(x):
+        return _kernels().srmsnorm_gate(x, u, eps)
+    return u * srmsnorm(x, eps)
+
+
+def decode_step(
+    q: Float[Tensor, "b h dk"],
+    k: Float[Tensor, "b h dk"],
+    v: Float[Tensor, "b h dv"],
+    rate: Float[Tensor, "h"],
+    state: Float[Tensor, "b h dk dv"],
+) -> Float[Tensor, "b h dv"]:
+    """S = lambda S + k v^T, in place;  o = q S. One token; no gradients."""
+    if state.dtype == torch.float32 and _on_gpu(q):
+        return _kernels().decode_step(q, k, v, rate, state)
+    wide = state.dtype
+    state.mul_(torch.exp(-rate.to(wide))[:, None, None])
+    state.add_(k.to(wide)[..., None] * v.to(wide)[..., None, :])
+    return (q.to(wide)[..., None, :] @ state)[..., 0, :].to(v.dtype)
+
+
+def loss_and_gradient_(
+    logits: Float[Tensor, "n V"], labels: Int[Tensor, "n"], ignored: int
+) -> Float[Tensor, "n"]:
+    """-log softmax(z)[label] of each row; the logits then hold the gradient of their sum.
+
+    A row whose label is `ignored` gives 0 and no gradient. Computed in float32 or wider.
+    """
+    if _on_gpu(logits) and logits.is_contiguous() and labels.is_contiguous():
+        return _kernels().loss_and_gradient_(logits, labels, ignored)
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    log_sum = wide.logsumexp(dim=-1, keepdim=True)
+    left_out = labels == ignored
+    at = labels.masked_fill(left_out, 0)[:, None]
+    loss = (log_sum - wide.gather(1, at))[:, 0].masked_fill(left_out, 0)
+    share = wide.sub_(log_sum).exp_()
+    share.scatter_add_(1, at, torch.full_like(log_sum, -1))
+    logits.copy_(share.masked_fill_(left_out[:, None], 0))
+    return loss
+
+
 def triton_installed() -> bool:
     """True where both Triton and the project's kernels can be imported."""
     return all(map(importlib.util.find_spec, ("triton", "transnormer_kernels")))
@@ -54,8 +106,11 @@ TRITON_FOUND = triton_installed()  # looked up once: torch.compile cannot follow
 
 def _kernel_serves(q: Tensor, v: Tensor) -> bool:
     least, most = KERNEL_FEATURES
-    fits = least <= q.shape[-1] <= most and least <= v.shape[-1] <= most
-    return q.is_cuda and q.dtype in KERNEL_DTYPES and fits and _triton_found()
+    return least <= q.shape[-1] <= most and least <= v.shape[-1] <= most and _on_gpu(q)
+
+
+def _on_gpu(x: Tensor) -> bool:
+    return x.is_cuda and x.dtype in KERNEL_DTYPES and _triton_found()
 
 
 def _triton_found() -> bool:
@@ -70,10 +125,14 @@ def _say_so_once() -> None:
 
 
 def _kernel():
+    return _kernels().lightning_attention
+
+
+def _kernels():
     if not triton_installed():
         raise ImportError(
             'backend="triton" needs Triton, which exists for Linux; use backend="torch" or "auto"'
         )
     import transnormer_kernels  # only here: importing it imports Triton
 
-    return transnormer_kernels.lightning_attention
+    return transnormer_kernels

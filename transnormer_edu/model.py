@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from transnormer_edu import check, checkpoint
 from transnormer_edu.config import TransNormerConfig
+from transnormer_edu.cross_entropy import IGNORED_LABEL, autocast_type, cross_entropy
 from transnormer_edu.layers import Block
 from transnormer_edu.norm import NORMS
 from transnormer_edu.sinusoid import add_sinusoid
 
-IGNORED_LABEL = -100
 WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
@@ -74,10 +74,10 @@ class LanguageModel(nn.Module):
         self.check_input(ids, labels, attention_mask, state)
         ids, real, order = _padding_to_the_left(ids.long(), attention_mask)
         x, state = self._read(ids, real, state, return_state)
-        logits = self._head(x)
         if labels is not None:
-            out = _next_token_loss(logits, labels.long(), real, order)
+            out = self._loss(x, _next_labels(labels.long(), real, order))
         else:
+            logits = self._head(x)
             out = logits if order is None else _put_back(logits, order)
         return (out, state) if return_state else out
 
@@ -110,7 +110,12 @@ class LanguageModel(nn.Module):
     def embed(self, ids, position):
         """What the first block is given, (b, n, d), for ids (b, n) at their positions."""
         x = self.model["embed_tokens"](ids) * self.config.embedding_scale
+        x = x.to(autocast_type(x))  # all blocks read it and add to it: in bf16 half the bytes
         return add_sinusoid(x, position) if self.config.absolute_position else x
+
+    def _loss(self, x, labels):
+        x = self.model["final_norm"](x).flatten(0, 1)
+        return cross_entropy(x, self.model["embed_tokens"].weight, labels.flatten())
 
     def _head(self, x):
         return F.linear(self.model["final_norm"](x), self.model["embed_tokens"].weight)
@@ -260,14 +265,12 @@ def _put_back(x: Tensor, order: Tensor) -> Tensor:
     return torch.empty_like(x).scatter(1, order[..., None].expand_as(x), x)
 
 
-def _next_token_loss(logits, labels, real, order) -> Float[Tensor, ""]:
+def _next_labels(labels, real, order) -> Int[Tensor, "b n"]:
+    """For each token the one after it; -100 where there is none, or padding before a text."""
     if order is not None:
         labels = labels.gather(1, order)
         # A first real token is not foretold from the padding before it. (Where the roll wraps
         # around, at column 0, stands nobody's next token.)
         labels = labels.masked_fill(~(real & real.roll(1, dims=1)), IGNORED_LABEL)
-    # The labels are moved, not the logits cut: a slice of them would be copied in the backward.
-    labels = F.pad(labels[:, 1:], (0, 1), value=IGNORED_LABEL)
-    # The sum over the vocabulary needs float32's range and digits, whatever the logits' type.
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED_LABEL)
+    # The labels are moved, not x cut: a slice of it would be copied in the backward.
+    return F.pad(labels[:, 1:], (0, 1), value=IGNORED_LABEL)
