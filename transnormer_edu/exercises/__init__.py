@@ -4,31 +4,44 @@
 
     check("4.2", my_function)      silent but for one line when right; otherwise an AssertionError
 
-In the terminal: `transnormer-edu exercises check 04`. How it works: `exercise` (what one is),
+In the terminal: `transnormer-edu exercises check 04`. Whose numbers: the environment variable
+TRANSNORMER_STUDENT, a name, chooses one of VARIANTS draws of all sizes and numbers, so that those
+that somebody else copied from a message are wrong. How it works: `exercise` (what one is),
 `judge` (how it is judged), `worker` (where), `lesson_NN` (the exercises and their known mistakes),
 `notebooks` and `terminal` (the files), `proof` (that no known mistake passes).
 """
 
+import os
+import zlib
 from collections.abc import Callable
 
-__all__ = ["Wrong", "check"]
+__all__ = ["Wrong", "check", "seed_of"]
 _workers = []  # one at a time, kept warm
 STILL_TO_WRITE = "this is still to be written"
+STUDENT = "TRANSNORMER_STUDENT"  # the environment variable
+VARIANTS = 16  # few enough to prove the checks for each (tests/exercises/test_variants.py)
 
 
 class Wrong(AssertionError):
     """The answer is not right; the message says where, and why if that is known."""
 
 
-def check(number: str | float, function: Callable, *, seed: int = 0) -> None:
+def seed_of(student: str) -> int:
+    """A student's seed: 1 to VARIANTS, the same on every machine; 0 where nobody is named."""
+    return zlib.crc32(student.encode()) % VARIANTS + 1 if student else 0
+
+
+def check(number: str | float, function: Callable, *, seed: int | None = None) -> None:
     """Check `function` as the answer to exercise `number`, "4.2".
 
     Says so when it is right; raises Wrong with the first wrong place, and with the mistake where
     it is a known one. It runs in a process of its own and for a limited time, on clones of inputs
-    that `seed` draws. Raises ValueError for a number that no exercise has.
+    that `seed` draws (None: the student's own seed). Raises ValueError for a number that no
+    exercise has.
     """
     from transnormer_edu.exercises.worker import Stopped, Worker
 
+    seed = seed_of(os.environ.get(STUDENT, "")) if seed is None else seed
     number = str(number)  # 4.2 is as clear as "4.2"
     if not callable(function):
         raise Wrong(f"{number}: got a {type(function).__name__}, expected your function itself")

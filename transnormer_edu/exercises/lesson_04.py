@@ -133,8 +133,8 @@ mask = Exercise(
 
 
 def schedules(draw):
-    layers = draw.random.choice((22, 24, 27))
-    for heads, layer in ((8, 5), (8, 0), (4, layers - 1), (16, 3), (1, 2), (2, 11)):
+    layers, inner = draw.random.randrange(20, 40), draw.random.randrange(4, 16)
+    for heads, layer in ((8, inner), (8, 0), (4, layers - 1), (16, 3), (1, 2), (2, inner + 3)):
         inputs = {"heads": heads, "layer": layer, "layers": layers}
         yield Case(f"With {heads} heads, layer {layer} of {layers}", inputs)
     yield Case("With a model of one layer", {"heads": 4, "layer": 0, "layers": 1})

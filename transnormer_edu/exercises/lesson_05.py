@@ -51,7 +51,8 @@ turn = Exercise(
 
 
 def ladders(draw):
-    for heads, head_dim in ((3, 5), (8, 2), (2, 7), (1, 4), (5, 1)):
+    some, few, more = draw.random.sample(range(3, 12), 3)
+    for heads, head_dim in ((some, few), (8, 2), (2, more), (1, few), (some, 1)):
         yield Case(
             f"With {heads} heads of {head_dim} features", {"heads": heads, "head_dim": head_dim}
         )

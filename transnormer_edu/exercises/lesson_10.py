@@ -142,7 +142,8 @@ block_exercise = Exercise(
 
 
 def widths(draw):
-    for d, dh in ((4096, 128), (1024, 128), (96, 24), (99, 33), (7, 7)):
+    odd, even = 2 * draw.random.randrange(3, 20) + 1, 2 * draw.random.randrange(5, 20)
+    for d, dh in ((4096, 128), (8 * even, even), (96, 24), (3 * odd, odd), (odd, odd)):
         yield Case(f"With d={d}, d_h={dh}", {"d": d, "head_dim": dh})
 
 
@@ -190,7 +191,7 @@ def writers(draw):
         ("a prompt of 5 tokens", 5, 6), ("a single token", 1, 4), ("one new token", 7, 1),
         ("a long text", 3, 25),
     ):  # fmt: skip
-        d, vocab = 6, 9
+        d, vocab = 8, 31
         A, B, C = 0.5 * draw.normal(d, d), draw.normal(vocab, d), draw.normal(d, vocab)
 
         def step(token, state, A=A, B=B, C=C, d=d):
