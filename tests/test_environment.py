@@ -52,11 +52,11 @@ def test_environment_yml_asks_for_a_python_that_the_project_allows():
     assert Version(python.split("=")[1]) in SpecifierSet(PROJECT["requires-python"])
 
 
-def test_extra_all_holds_the_other_extras_but_the_large_ones():
-    """Setting up for `make test` does not wait for what only `make test-all` or few need."""
+def test_extra_all_holds_the_other_extras_but_the_large_one():
+    """Setting up for `make test` does not wait for what few need."""
     (everything,) = [Requirement(text) for text in EXTRAS["all"]]
     assert everything.name == PROJECT["name"]
-    assert everything.extras == set(EXTRAS) - {"all", "browser", "eval"}
+    assert everything.extras == set(EXTRAS) - {"all", "eval"}
 
 
 @pytest.mark.parametrize("requirement", direct_requirements(), ids=lambda r: r.name)
@@ -83,7 +83,7 @@ def test_the_pins_can_be_installed_on(platform, python, tmp_path):
     """Only asks which files exist; installs nothing. `--only-binary`: nobody has to compile."""
     command = [
         *(sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml"),
-        *("--extra", "all", "--extra", "browser"),  # some of eval's are published as source alone
+        *("--extra", "all"),  # some of eval's are published as source alone
         *("--constraint", "constraints.txt", "--only-binary", ":all:"),
         *("--python-platform", platform, "--python-version", python),
         *("--no-header", "--no-annotate", "--output-file", str(tmp_path / "resolved.txt")),

@@ -35,7 +35,7 @@ def build_course(only: list[str] | None = None, *, root: Path | None = None) -> 
     """Execute the lessons (or those named in `only`), write pages; 0 when every cell ran."""
     try:
         root = root or project_root()
-        _need("nbclient", "nbconvert", "ipykernel", "latex2mathml")
+        _need("nbclient", "nbconvert", "ipykernel", "py_mini_racer")
         return _build(choose(root / "notebooks", only), root)
     except CannotRun as reason:
         print(f"course: {reason}", file=sys.stderr)

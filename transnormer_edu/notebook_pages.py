@@ -1,7 +1,7 @@
-"""Executed notebooks as HTML pages that need no network: equations become MathML, links stay local.
+"""Executed notebooks as HTML pages that need no network: equations are drawn, links stay local.
 
-nbconvert does the work. Three things are ours: equations are turned into MathML while the page is
-made (nbconvert would fetch MathJax when it is read), links from lesson to lesson lead from page to
+nbconvert does the work. Three things are ours: equations are drawn while the page is made
+(nbconvert would fetch MathJax when it is read), links from lesson to lesson lead from page to
 page, and a figure keeps the sentence that describes it as its alternative text.
 """
 
@@ -12,9 +12,10 @@ from pathlib import Path
 
 import nbformat
 from jinja2 import pass_context
-from latex2mathml.converter import convert as mathml
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+
+from transnormer_edu.equations import STYLE, equation_or_source
 
 # Of nbconvert's page: no scripts from elsewhere, a way back to the index, alternative texts, and
 # in place of a widget, which needs a kernel, the words that come with it.
@@ -28,7 +29,7 @@ PAGE = """
 <style>
   main { max-width: 60rem; margin: auto; padding: 1rem; }
   nav { margin: 1rem 0; }
-  math[display=block] { margin: .8em 0; }
+  {{ resources.equations }}
 </style>
 {%- endblock -%}
 {%- block body_header -%}
@@ -91,13 +92,14 @@ class LessonPage(HTMLExporter):
 
 class _Renderer(IPythonRenderer):
     def inline_math(self, body):
-        return _equation(body, "inline")
+        return equation_or_source(body, display=False)
 
     def block_math(self, body):
-        return _equation(body, "block")
+        return equation_or_source(body, display=True)
 
     def latex_environment(self, name, body):
-        return _equation(f"\\begin{{{name}}}{body}\\end{{{name}}}", "block")
+        whole = f"\\begin{{{name}}}{body}\\end{{{name}}}"
+        return equation_or_source(whole, display=True)
 
     def link(self, text, url, title=None):
         return super().link(text, self.move(url), title)
@@ -106,19 +108,11 @@ class _Renderer(IPythonRenderer):
         return super().image(text, self.move(url), title)
 
 
-def _equation(latex: str, display: str) -> str:
-    """MathML; the LaTeX source where the converter does not know a command."""
-    latex = re.sub(r"\\tag\{([^}]*)\}", r"\\qquad (\1)", latex)
-    try:
-        return mathml(latex.strip(), display=display)
-    except Exception:
-        return f"<code>{html.escape(latex)}</code>"
-
-
 def write_page(notebook, name: str, notebooks: Path, pages: Path) -> Path:
     """Write build/pages/NAME.html."""
     body, _ = LessonPage(notebooks, pages).from_notebook_node(
-        notebook, resources={"metadata": {"name": title(notebook) or name}}
+        notebook,
+        resources={"metadata": {"name": title(notebook) or name}, "equations": STYLE},
     )
     page = pages / f"{name}.html"
     page.write_text(body, encoding="utf-8")

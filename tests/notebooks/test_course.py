@@ -28,7 +28,7 @@ def test_lessons_become_pages(project, capsys):
     pages = project.root / "build" / "pages"
     page = (pages / "00_start_here.html").read_text()
     assert "hello" in page
-    assert '<math display="block"' in page
+    assert re.search(r'<div class="equation display">.*<svg .*<math display="block">', page)
     assert 'href="01_next.html#here"' in page
     assert 'href="../../transnormer_edu/decay.py"' in page
     assert 'href="https://a.org/b"' in page

@@ -39,6 +39,14 @@ def test_picture_alt_and_sentence(shown):
     assert SENTENCE in below["text/markdown"]
 
 
+def test_a_token_that_looks_like_html_is_seen(shown):
+    sentence = "After <s> and </s> the loss is < 2."
+    show(schedule([1.0, 2.0], 1)[0], sentence)
+    (_, metadata), (below, _) = shown
+    assert metadata["image/png"]["alt"] == sentence
+    assert below["text/markdown"] == "*Figure.* After &lt;s> and &lt;/s> the loss is < 2."
+
+
 def test_the_exported_page_keeps_the_alt_text(shown, tmp_path):
     show(schedule([1.0, 2.0], 1)[0], SENTENCE)
     outputs = [new_output("display_data", data=d, metadata=m) for d, m in shown]

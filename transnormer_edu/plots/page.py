@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 
 from IPython.display import display
 from matplotlib.figure import Figure
@@ -29,4 +30,5 @@ def show(figure: Figure, sentence: str) -> None:
     picture = base64.b64encode(png_of(figure)).decode()
     alt = {"image/png": {"alt": sentence}}
     display({"image/png": picture, "text/plain": "<figure>"}, metadata=alt, raw=True)
-    display({"text/markdown": f"*Figure.* {sentence}", "text/plain": sentence}, raw=True)
+    in_markdown = re.sub(r"<(?=[a-z/!?])", "&lt;", sentence, flags=re.IGNORECASE)  # <s> is a token
+    display({"text/markdown": f"*Figure.* {in_markdown}", "text/plain": sentence}, raw=True)
