@@ -10,6 +10,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Polygon, Rectangle
 
+from transnormer_edu.plots.model import GPU_GB
 from transnormer_edu.plots.style import (
     BLUE,
     INK,
@@ -23,7 +24,7 @@ from transnormer_edu.plots.style import (
     new_figure,
 )
 
-GPU_GB, PER_ROW = 80, 10  # the memory of the H100 that the course measures on, drawn in rows
+PER_ROW = 10  # gigabytes in a row of the drawn memory
 
 
 @drawing
