@@ -135,12 +135,15 @@ def wider_glu(sizes: Sizes) -> int:
 
 
 def report(results: dict) -> Iterator[str]:
-    """The tables as lines of text: loss in nats per token, mean ± standard deviation over seeds."""
+    """The tables as lines of text: the paper's loss as printed, and ours in nats per token.
+
+    Ours is the mean over seeds ± the standard deviation between them.
+    """
     for table in TABLES.values():
-        yield f"\n{table.title}"
+        yield f"\n{table.title:28}{'paper' if table.paper else '':7}here"
         for name, row in table.rows.items():
-            found = results["rows"].get(row)
-            yield f"  {name:16} {_result(found)}"
+            paper = f"{table.paper[name]:.3f}" if table.paper else ""
+            yield f"  {name:26}{paper:7}{_result(results['rows'].get(row))}"
 
 
 def _result(found: dict | None) -> str:
