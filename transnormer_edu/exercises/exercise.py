@@ -6,6 +6,7 @@ A check runs a student's function on `cases` and compares it with `reference`. T
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from transnormer_edu.exercises.draw import Draw
@@ -63,6 +64,7 @@ class Exercise(Card):
     answers    at least two right ones, each of another structure
     mistakes   at least five wrong ones; each name goes on from "It looks as if ..."
     gradients  whether autograd must come through with the right gradients
+    launch     for a kernel: launch(kernel, *inputs) runs it and returns what it has written
     """
 
     function: str
@@ -72,6 +74,11 @@ class Exercise(Card):
     answers: Mapping[str, Callable] = field(repr=False)
     mistakes: Mapping[str, Callable] = field(repr=False)
     gradients: bool = True
+    launch: Callable | None = None
+
+    def called(self, answer: Callable) -> Callable:
+        """An answer as a function of the inputs."""
+        return partial(self.launch, answer) if self.launch else answer
 
     def to_return(self) -> str:
         """What the function has to return, in words; the untouched stub raises with this."""

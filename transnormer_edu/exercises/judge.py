@@ -6,8 +6,10 @@ The reference answers first, then the function, on clones. Every case is run bef
 said, so that a known mistake is recognised by all that it does.
 """
 
+import math
 import traceback
 from collections.abc import Callable, Sequence
+from types import CodeType
 
 from torch import Tensor
 
@@ -21,7 +23,8 @@ from transnormer_edu.exercises.compare import (
 )
 from transnormer_edu.exercises.draw import Draw
 from transnormer_edu.exercises.exercise import Case, Exercise
-from transnormer_edu.exercises.observe import MapMade, Outcome, call, flat, is_float, observe
+from transnormer_edu.exercises.kernel import has_triton
+from transnormer_edu.exercises.observe import Outcome, Refused, call, flat, is_float, observe
 
 FLOAT32 = (3e-7, 3e-7)  # what one rounding to float32 leaves, and a little more
 AGAIN = "the first inputs once more, after all others"
@@ -29,9 +32,11 @@ AGAIN = "the first inputs once more, after all others"
 
 def judge(exercise: Exercise, function: Callable, seed: int = 0) -> str | None:
     """What is wrong with `function`, as a sentence, or None."""
+    if exercise.launch and not has_triton():
+        return "This needs Triton, which there is for Linux alone: check it on a Linux machine."
     cases = list(exercise.cases(Draw(seed)))
     right = observe(exercise.reference, cases, exercise.gradients)
-    found = observe(function, cases, exercise.gradients)
+    found = observe(exercise.called(function), cases, exercise.gradients)
     names = [case.what for case in cases] + [AGAIN]
     for look in (_value_problem, _gradient_problem):
         for name, got, want in zip(names, found, right, strict=True):
@@ -50,6 +55,7 @@ def _sentence(text: str) -> str:
 def diagnose(exercise: Exercise, found: Sequence[Outcome], cases: Sequence[Case]) -> str | None:
     """The known mistake that does exactly the same on every case."""
     for mistake, wrong in exercise.mistakes.items():
+        wrong = exercise.called(wrong)
         values = zip(found, (call(wrong, case) for case in cases), strict=False)  # one at a time
         if all(same_values(ours, theirs) for ours, theirs in values):
             theirs = observe(wrong, cases, exercise.gradients)
@@ -71,7 +77,7 @@ def guess(found: Sequence[Outcome], right: Sequence[Outcome]) -> str | None:
     if all(close(x, y).all() for x, y in pairs):
         return None
     factor = _factor(*pairs[0])
-    if factor and all(close(x, factor * y).all() for x, y in pairs):
+    if factor and math.isfinite(factor) and all(close(x, factor * y).all() for x, y in pairs):
         return f"everything is {factor:.6g} times what it should be"
     if all(close(x, y, FLOAT32).all() for x, y in pairs):
         return "only about 7 digits are right: is a tensor made without dtype=..., in float32?"
@@ -110,11 +116,17 @@ def _raised(error: BaseException, function: Callable) -> str:
     """The exception, and the line of the student's function in which it came up."""
     if isinstance(error, NotImplementedError):
         return f"{STILL_TO_WRITE}: {error}"
-    if isinstance(error, MapMade):
+    if isinstance(error, Refused):
         return str(error)
     said = "".join(traceback.format_exception_only(error)).strip()
-    code = getattr(function, "__code__", None)
+    code = getattr(getattr(function, "fn", function), "__code__", None)
     for frame, line in traceback.walk_tb(error.__traceback__):
-        if code is not None and frame.f_code is code:
+        if code is not None and (frame.f_code is code or _rewritten(function, frame.f_code, code)):
             return f"in line {line - code.co_firstlineno + 1} it raised {said}"
     return f"it raised {said}"
+
+
+def _rewritten(function: Callable, one: CodeType, other: CodeType) -> bool:
+    """Whether Triton's interpreter has made `one` of a kernel's code, line by line."""
+    same = (one.co_filename, one.co_name) == (other.co_filename, other.co_name)
+    return hasattr(function, "fn") and same

@@ -24,7 +24,11 @@ class Outcome:
     overwritten: bool = False
 
 
-class MapMade(Exception):
+class Refused(Exception):
+    """What a function may not do, in a sentence for whoever wrote it."""
+
+
+class MapMade(Refused):
     """Two axes of a tensor are as long as the text, which the exercise wants to do without."""
 
 
