@@ -4,7 +4,7 @@ PYTHON ?= python3
 help:
 	@$(PYTHON) start.py help
 
-course test test-all lab setup:
+course book test test-all lab setup:
 	@$(PYTHON) start.py $@
 
-.PHONY: help course test test-all lab setup
+.PHONY: help course book test test-all lab setup

@@ -2,6 +2,7 @@
 """Set up the course and run one of its commands. Needs Python 3.11 or later, and nothing else.
 
     python3 start.py course      run the lessons and write them as pages
+    python3 start.py book        make the book: lessons, exercises, symbols, modules
     python3 start.py lab         open the lessons in JupyterLab
     python3 start.py test        run every test
     python3 start.py test-all    ... and the long ones
@@ -28,6 +29,7 @@ DISK_GB = 3  # what the install needs at least; with CUDA about three times that
 
 COMMANDS = {
     "course": ["-m", "transnormer_edu.course"],
+    "book": ["-m", "transnormer_edu.book"],
     "lab": ["-m", "transnormer_edu.course", "--lab"],
     "test": [str(ROOT / "tests" / "run.py")],
     "test-all": [str(ROOT / "tests" / "run.py"), "--all"],

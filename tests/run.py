@@ -22,7 +22,7 @@ PARTS = [
     ("imports run downwards only", ["-c", LINT_IMPORTS], {}),
     (
         "the package, the kernels and the tools",
-        [*PYTEST, "-n", "2", "-m", "not slow", "--durations=10"],
+        [*PYTEST, "-n", "2", "-m", "not slow", "--durations=10", "--ignore=tests/browser"],
         {"OMP_NUM_THREADS": "1"},  # two workers share what may be two processors
     ),
     ("the lessons, executed once (make course)", ["-m", "transnormer_edu.course"], {}),
@@ -31,10 +31,14 @@ PARTS = [
         [*NBVAL, "--replay", "build/lessons"],
         {},
     ),
+    ("the book, made of that run (make book)", ["-m", "transnormer_edu.book"], {}),
+    (
+        "the book and JupyterLab in a browser, where there is one",
+        [*PYTEST, "-m", "not slow", "--durations=5", "tests/browser"],
+        {},
+    ),
 ]
-BROWSER = ["-m", "pip", "install", "-q", "-c", "constraints.txt", "-e", ".[browser]"]
 LONG_PARTS = [
-    ("what the tests in a browser need is installed", BROWSER, {}),
     (
         "what takes longer: a wheel in an empty environment, sliders in a browser, ...",
         [*PYTEST, "-m", "slow"],

@@ -29,6 +29,7 @@ def run(monkeypatch):
     [
         ("doctor", "how to mend it"),
         ("course", "pages"),
+        ("book", "symbols"),
         ("lab", "JupyterLab"),
         ("train", "--learning-rate"),
         ("ablate", "--rehearse"),

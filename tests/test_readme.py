@@ -68,7 +68,7 @@ def test_readme_python(code, tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make on this machine")
-@pytest.mark.parametrize("target", ["course", "lab", "test", "test-all", "setup"])
+@pytest.mark.parametrize("target", ["course", "book", "lab", "test", "test-all", "setup"])
 def test_make_is_a_thin_shell(target):
     command = ["make", "-n", "--no-print-directory", target]
     outside = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL")}

@@ -71,6 +71,15 @@ def course(
 
 @app.command()
 @says_what_is_wrong
+def book():
+    """Make the book of lessons, exercises, symbols and modules, under build/book."""
+    from transnormer_edu.book import build_book
+
+    raise typer.Exit(build_book())
+
+
+@app.command()
+@says_what_is_wrong
 def lab():
     """Open JupyterLab on the first lesson."""
     from transnormer_edu.course import open_lab

@@ -35,7 +35,7 @@ def build_course(only: list[str] | None = None, *, root: Path | None = None) -> 
     """Execute the lessons (or those named in `only`), write pages; 0 when every cell ran."""
     try:
         root = root or project_root()
-        _need("nbclient", "nbconvert", "ipykernel", "py_mini_racer")
+        need("nbclient", "nbconvert", "ipykernel", "py_mini_racer")
         return _build(choose(root / "notebooks", only), root)
     except CannotRun as reason:
         print(f"course: {reason}", file=sys.stderr)
@@ -46,7 +46,7 @@ def update(only: list[str], *, root: Path | None = None) -> int:
     """Execute lessons and write their outputs into notebooks/; for authors."""
     try:
         root = root or project_root()
-        _need("nbclient", "ipykernel")
+        need("nbclient", "ipykernel")
         paths = choose(root / "notebooks", only)
     except CannotRun as reason:
         print(f"course: {reason}", file=sys.stderr)
@@ -71,7 +71,7 @@ def open_lab(*, root: Path | None = None) -> int:
     """Open JupyterLab on the first lesson; returns when it is closed."""
     try:
         root = root or project_root()
-        _need("jupyterlab")
+        need("jupyterlab")
     except CannotRun as reason:
         print(f"lab: {reason}", file=sys.stderr)
         return 1
@@ -113,12 +113,13 @@ def choose(notebooks: Path, only: list[str] | None) -> list[Path]:
     return chosen
 
 
-def _need(*packages: str) -> None:
+def need(*packages: str, extra: str = "course") -> None:
+    """Errors: CannotRun, with what to do, for packages that are not installed."""
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
         raise CannotRun(
-            f"{', '.join(missing)} not installed here: lessons need the extra `course`, "
-            "`pip install 'transnormer-edu[course]'` (`make course` installs it by itself)."
+            f"{', '.join(missing)} not installed here: "
+            f"`pip install 'transnormer-edu[{extra}]'` (`make` installs it by itself)."
         )
 
 

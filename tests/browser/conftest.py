@@ -1,14 +1,17 @@
-"""JupyterLab on a copy of the lessons, and a browser that reads them: as a reader has them.
+"""JupyterLab on a copy of the lessons, the book, and a browser: as a reader has them.
 
-Both run on two processors, with settings of their own, and without a network.
+All run on two processors, with settings of their own, and without a network.
 """
 
+import functools
+import http.server
 import os
 import secrets
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -52,6 +55,30 @@ def browser(_two_processors):
         chromium = playwright.chromium.launch(executable_path=program, args=[ALONE])
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="session")
+def book():
+    """The address of the book, made now (what did not change is not made again), served locally."""
+    from transnormer_edu.book import build_book
+
+    assert build_book(root=ROOT) == 0
+    folder = ROOT / "build" / "book" / "html"
+    handler = functools.partial(_Quiet, directory=str(folder))
+    with _Server(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    def handle_error(self, *_):  # the browser went on before the page had come
+        pass
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,161 @@
+"""Make the book, `make book`: lessons, exercises, guide, glossary and API as one website.
+
+    python -m transnormer_edu.book
+
+Sphinx does the work, set up by docs/conf.py. Here everything that it reads is brought together in
+build/book/source: the pages of docs/, the notebooks (a lesson that `make course` has just run as it
+ran, another one as it is stored), a page for each module, and the data of the moving pictures. The
+website stands in build/book/html; it is read from the disk or any server, and fetches nothing.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from transnormer_edu.course import CannotRun, choose, need, project_root
+
+EXTRA = "_extra"  # this folder of the source goes into the website as it is
+PACKAGES = {"transnormer_edu": ".", "transnormer_kernels": "kernels"}  # name -> folder it lies in
+
+
+def build_book(*, root: Path | None = None, stored: bool = False) -> int:
+    """Write build/book/html/index.html; 0 when every page could be made without a warning.
+
+    stored    the lessons as they lie in notebooks/, even where `make course` has run them
+    """
+    try:
+        root = root or project_root()
+        need("sphinx", "myst_nb", "furo", "py_mini_racer", extra="course,book")
+    except CannotRun as reason:
+        print(f"book: {reason}", file=sys.stderr)
+        return 1
+    from sphinx.cmd.build import build_main
+
+    book = root / "build" / "book"
+    gather(root, Source(book / "source"), stored)
+    quiet = ("--quiet", "--fail-on-warning", "--keep-going")
+    folders = ("-d", book / "read", "-c", root / "docs", book / "source", book / "html")
+    failed = build_main([*quiet, *map(str, folders)])
+    if not failed:
+        print(f"Read the book:   {(book / 'html' / 'index.html').resolve().as_uri()}")
+    return failed
+
+
+class Source:
+    """The folder that Sphinx reads; what did not change stays untouched and is read once."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.written = folder, set()
+
+    def write(self, place: Path | str, content: str | bytes) -> None:
+        """A file at `place` in the folder."""
+        path = self.folder / place
+        self.written.add(path)
+        content = content if isinstance(content, bytes) else content.encode()
+        if not path.exists() or path.read_bytes() != content:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+    def remove_others(self) -> None:
+        """What was not written this time is of an earlier one."""
+        for path in self.folder.rglob("*"):
+            if path.is_file() and path not in self.written:
+                path.unlink()
+
+
+def gather(root: Path, source: Source, stored: bool = False) -> None:
+    """Bring together what Sphinx reads; see `build_book`."""
+    from transnormer_edu.book_moving import data_files
+    from transnormer_edu.book_pages import with_links
+
+    lessons = choose(root / "notebooks", None)
+    for page in sorted((root / "docs").glob("*.md")):
+        text = page.read_text(encoding="utf-8").replace("<!-- lessons -->", _table(lessons))
+        source.write(page.name, with_links(text, page.relative_to(root), root, source.write))
+    for path in (*lessons, *sorted((root / "notebooks" / "exercises").glob("*.ipynb"))):
+        _gather_notebook(path, root, source, stored)
+    for path in sorted((root / "docs" / "moving").glob("*.js")):
+        source.write(Path(EXTRA, "moving", path.name), path.read_bytes())
+    for name, script in data_files({path.stem for path in lessons}).items():
+        source.write(Path(EXTRA, "moving", name), script)
+    modules = dict(_modules(root))
+    for name, path in modules.items():
+        source.write(f"api/{name}.md", module_page(name, path.stem == "__init__"))
+    source.write("api/index.md", api_index(modules))
+    source.remove_others()
+
+
+def _gather_notebook(path: Path, root: Path, source: Source, stored: bool) -> None:
+    from nbformat import read, writes
+
+    from transnormer_edu.book_pages import for_the_book
+
+    notebook = read(path, as_version=4)
+    executed = root / "build" / "lessons" / path.name
+    if not stored and path.parent.name == "notebooks" and executed.exists():
+        ran = read(executed, as_version=4)
+        if [cell.source for cell in ran.cells] == [cell.source for cell in notebook.cells]:
+            notebook = ran  # of the same text
+    place = path.relative_to(root)
+    for_the_book(notebook, place, root, source.write)
+    source.write(place, writes(notebook) + "\n")
+
+
+def _modules(root: Path) -> Iterator[tuple[str, Path]]:
+    """(dotted name, file) of every public module of the packages."""
+    for package, folder in PACKAGES.items():
+        for path in sorted((root / folder / package).rglob("*.py")):
+            parts = path.relative_to(root / folder).with_suffix("").parts
+            if not parts[-1].startswith("_") or parts[-1] == "__init__":
+                yield ".".join(part for part in parts if part != "__init__"), path
+
+
+def module_page(name: str, package: bool) -> str:
+    """A page that shows a module's docstrings, and from there its source.
+
+    What a package hands on from its modules is shown with these alone.
+    """
+    members = "" if package else "   :members:\n"
+    return f"# {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n{members}```\n"
+
+
+def api_index(modules: dict[str, Path]) -> str:
+    """All modules, each with the first sentence of its docstring."""
+    lines = ["# Modules", "", "Every public function, with a link to its source.", ""]
+    for name, path in modules.items():
+        first = re.search(r'^"""(.+?)(?:"""|\n\n|$(?!\n\S))', path.read_text("utf-8"), re.S)
+        said = " ".join(first[1].split()).replace("*", r"\*").replace("<", r"\<") if first else ""
+        lines.append(f"- [`{name}`]({name}.md): {said}")
+    return "\n".join([*lines, "", "```{toctree}", ":hidden:", ":glob:", "", "*", "```", ""])
+
+
+def _table(lessons: list[Path]) -> str:
+    """The lessons with their questions and minutes, as a table for a page of docs/."""
+    from nbformat import read
+
+    from transnormer_edu.notebook_pages import minutes_to_read, title
+    from transnormer_edu.plots.road import ROAD
+
+    lines = ["| lesson | question | to read |", "|---|---|--:|"]
+    for path in lessons:
+        notebook, stop = read(path, as_version=4), ROAD[int(path.name[:2])]
+        link = f"[{stop.number:02d} {stop.name}](../notebooks/{path.name})"
+        minutes = minutes_to_read(notebook)
+        asked = stop.question if title(notebook) else ""
+        lines.append(f"| {link} | {asked} | {f'{minutes} min' if minutes else ''} |")
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m transnormer_edu.book", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument(
+        "--stored", action="store_true", help="the outputs in notebooks/, not those of make course"
+    )
+    return build_book(stored=parser.parse_args(arguments).stored)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
