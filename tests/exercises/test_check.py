@@ -8,7 +8,15 @@ import pytest
 from transnormer_edu.exercises import Wrong, _workers, check, worker
 from transnormer_edu.exercises.lesson_04 import by_loop
 
-HELPER = 1.0
+both = pytest.mark.parametrize("forks", [True, False], indirect=True)
+
+
+@pytest.fixture
+def forks(request, monkeypatch):
+    """Each check in a fork, as on Linux, or all in one process, as elsewhere."""
+    if request.param and not worker.FORKS:
+        pytest.skip("only where checks are forks")
+    monkeypatch.setattr(worker, "FORKS", request.param)
 
 
 @pytest.fixture(autouse=True)
@@ -73,8 +81,9 @@ def f(q, k, v, rate, state):
     return in_a_notebook(source)
 
 
+@both
 @pytest.mark.parametrize("change", ["torch.set_default_device('meta')", "torch.stack = None"])
-def test_what_one_function_changes_in_pytorch_does_not_reach_the_next(change):
+def test_what_one_function_changes_in_pytorch_does_not_reach_the_next(forks, change):
     with pytest.raises(Wrong):
         check("4.4", poisoned(change))
     check("4.4", by_loop)
@@ -132,20 +141,63 @@ def test_a_number_may_come_without_quotes(capsys):
     assert capsys.readouterr().out.startswith("4.1 is right")
 
 
-def test_an_endless_loop_ends(monkeypatch):
-    def forever(*inputs):
-        while True:
-            pass
+def forever(*inputs):
+    while True:
+        pass
 
+
+@both
+@pytest.mark.parametrize(
+    ("hangs", "said"),
+    [
+        (forever, "no answer after 2 s: does a loop never end"),
+        (lambda *inputs: time.sleep(60), "for 3 s it did nothing: does it wait for something"),
+    ],
+)
+def test_what_never_ends_is_ended(forks, hangs, said):
     check("4.1", by_log)
+    started = time.perf_counter()
+    with pytest.raises(Wrong, match=said):
+        check("4.4", hangs)
+    assert time.perf_counter() - started < 9
+    check("4.1", by_log)
+
+
+def test_one_long_operation_is_ended():
+    """Python lets nothing else run meanwhile; Linux still counts."""
+    if not worker.FORKS:
+        pytest.skip("only where checks are forks")
+    with pytest.raises(Wrong, match="no answer after 2 s: does a loop never end"):
+        check("4.4", lambda *inputs: sum(range(10**12)))
+
+
+def test_all_of_a_check_has_an_end(monkeypatch):
+    """Slowly, so that it neither computes for long nor does nothing."""
+
+    def slowly(*inputs):
+        while True:
+            time.sleep(0.1)
+            sum(range(10**6))
+
     monkeypatch.setattr(worker, "SECONDS", 1.0)
     with pytest.raises(Wrong, match="no answer after 1 s: does a loop never end"):
-        check("4.4", forever)
-    monkeypatch.undo()
+        check("4.4", slowly)
+
+
+def test_a_wrong_answer_or_a_crash_costs_no_process():
+    if not worker.FORKS:
+        pytest.skip("only where checks are forks")
     check("4.1", by_log)
+    first = _workers[0].process.pid
+    for wrong in (lambda tokens: tokens, lambda tokens: os._exit(3), forever):
+        with pytest.raises(Wrong):
+            check("4.1", wrong)
+    check("4.1", by_log)
+    assert _workers[0].process.pid == first
 
 
-def test_a_crash_ends_nothing_else():
+@both
+def test_a_crash_ends_nothing_else(forks):
     with pytest.raises(Wrong, match="ended the whole Python process"):
         check("4.1", lambda tokens: os._exit(3))
     check("4.1", by_log)

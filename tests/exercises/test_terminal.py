@@ -95,6 +95,15 @@ def test_a_cell_that_ends_python(notebook):
     assert "4.5  NOT RIGHT\n     a cell before it ended the Python process" in said
 
 
+def test_a_cell_that_never_ends(notebook, monkeypatch):
+    from transnormer_edu.exercises import terminal
+
+    monkeypatch.setattr(terminal, "CELL_SECONDS", 1)
+    said = run("check", notebook({"def decay_loop": "while True:\n    pass"}), status=1)
+    assert "4.4  NOT RIGHT\n     NameError" in said
+    assert "10 of 13 points" in said
+
+
 def test_what_is_no_notebook_of_exercises(tmp_path, notebook):
     assert "no notebook '99' and no exercises of that lesson; there are" in run(
         "check", "99", status=1

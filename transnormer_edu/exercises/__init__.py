@@ -51,12 +51,14 @@ def check(number: str | float, function: Callable, *, seed: int | None = None) -
     try:
         verdict, sentence = _workers[0].ask(number, pickled, seed)
     except Stopped as reason:
-        _workers[:] = [Worker(number)]  # warm again by the time it is needed
+        if not _workers[0].is_alive():
+            _workers[:] = [Worker(number)]  # warm again by the time it is needed
         raise Wrong(f"{number} could not be checked: {reason}") from None
     if verdict == "unknown":
         raise ValueError(sentence)
     if verdict == "wrong":
-        if STILL_TO_WRITE not in sentence:  # it may have changed what the next check relies on
+        # It may have changed what the next check relies on.
+        if not _workers[0].forks and STILL_TO_WRITE not in sentence:
             _workers.pop().stop()
             _workers.append(Worker(number))
         raise Wrong(f"{number} is not right yet.\n{sentence}")

@@ -30,13 +30,16 @@ FLOAT32 = (3e-7, 3e-7)  # what one rounding to float32 leaves, and a little more
 AGAIN = "the first inputs once more, after all others"
 
 
-def judge(exercise: Exercise, function: Callable, seed: int = 0) -> str | None:
-    """What is wrong with `function`, as a sentence, or None."""
+def judge(
+    exercise: Exercise, function: Callable, seed: int = 0, when_done: Callable = lambda: None
+) -> str | None:
+    """What is wrong with `function`, as a sentence, or None. `when_done`: after its last call."""
     if exercise.launch and not has_triton():
         return "This needs Triton, which there is for Linux alone: check it on a Linux machine."
     cases = list(exercise.cases(Draw(seed)))
     right = observe(exercise.reference, cases, exercise.gradients)
     found = observe(exercise.called(function), cases, exercise.gradients)
+    when_done()
     names = [case.what for case in cases] + [AGAIN]
     for look in (_value_problem, _gradient_problem):
         for name, got, want in zip(names, found, right, strict=True):

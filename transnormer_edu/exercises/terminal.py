@@ -22,7 +22,9 @@ from transnormer_edu.course import CannotRun, project_root
 from transnormer_edu.exercises.catalog import find, of_lesson
 from transnormer_edu.exercises.notebooks import CHECK
 
-CELL_SECONDS = 30
+FIRST_SECONDS = 60  # the first cell imports PyTorch, on a machine that may be busy
+CHECK_SECONDS = 30
+CELL_SECONDS = 6
 
 
 def find_notebook(name: str) -> Path:
@@ -73,16 +75,15 @@ def check_notebook(path: Path) -> list[Result]:
     Errors: ValueError where the file is no notebook or holds no check.
     """
     notebook, mark = _read(path), secrets.token_hex()
-    asked = {}
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            asked |= dict.fromkeys((number for number, _ in CHECK.findall(cell.source)), cell)
-            cell.source = CHECK.sub(partial(_really, mark), cell.source)
+    asked, code = {}, [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for cell in code:
+        asked |= dict.fromkeys((number for number, _ in CHECK.findall(cell.source)), cell)
+        cell.source = CHECK.sub(partial(_really, mark), cell.source)
     if not asked:
         raise ValueError(f'{path} holds no check("4.2", my_function)')
     client = NotebookClient(
         notebook,
-        timeout=CELL_SECONDS,
+        timeout_func=partial(_seconds, [cell.id for cell in asked.values()], code[0].id),
         interrupt_on_timeout=True,
         allow_errors=True,
         kernel_name="python3",
@@ -109,6 +110,13 @@ def _read(path: Path) -> NotebookNode:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     return notebook
+
+
+def _seconds(checks: list[str], first: str, cell: NotebookNode) -> int:
+    """How long a cell may run: a hanging one should not keep the others waiting."""
+    if cell.id in checks:
+        return CHECK_SECONDS
+    return FIRST_SECONDS if cell.id == first else CELL_SECONDS
 
 
 def _really(mark: str, found: re.Match) -> str:

@@ -1,41 +1,52 @@
-"""A second Python process that runs checks: it stays warm, and it can be killed.
+"""A second Python process that runs checks: it stays warm, and what runs in it can be killed.
 
     worker = Worker(number)                  starts the process, and imports this lesson's checks
     worker.ask(number, function, seed)       (verdict, sentence), or Stopped
 
 Functions travel by value (cloudpickle), with the helpers and constants of a notebook that they
-use. A loop that never ends, a crash, or all the memory used up ends the worker and nothing else;
-the next question starts a new one. Works wherever Python starts processes, Windows included.
+use. On Linux each check is a fork of the warm process: whatever a function does to Python ends with
+its check. Elsewhere the process itself runs it, and where that ends, the next question starts a new
+one. So a loop that never ends, a crash, or all the memory used up costs one exercise and no other.
 """
 
 import atexit
 import faulthandler
+import math
 import os
 import pickle
+import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
+from functools import partial
 from queue import Empty, SimpleQueue
-from threading import Thread
+from select import select
+from threading import Event, Thread
 
-SECONDS = 10.0  # for one check; a right answer takes well below one
+COMPUTING = 2.0  # seconds of the processor for a function, all its calls; a right one takes 0.3
+WAITING = 3.0  # seconds in which it does nothing at all
+SECONDS = 10.0  # for one check, whatever it does and however busy the machine
 START_SECONDS = 120.0  # for importing PyTorch on a busy machine
 ORPHAN_SECONDS = 60.0  # a worker whose notebook was killed in the middle of a check ends itself
 
+FORKS = sys.platform == "linux"  # macOS has it too, but its libraries do not bear it
 UTF8 = {"PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8"}  # a function may print λ on every system
 
 
 class Stopped(Exception):
-    """The worker ended before it answered; the message says why."""
+    """A check ended without an answer; the message says why."""
 
 
 class Worker:
-    """The process, as seen from the notebook."""
+    """The process, as seen from the notebook. Where it `forks` no check leaves a trace in it."""
 
     def __init__(self, number: str):
+        self.forks = FORKS
         path = os.pathsep.join(sys.path)  # helpers of the student's are found where they were
+        how = ["fork"] if self.forks else []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "transnormer_edu.exercises.worker", number],
+            [sys.executable, "-m", "transnormer_edu.exercises.worker", number, *how],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -60,23 +71,28 @@ class Worker:
             if not self.ready:
                 self._wait(START_SECONDS)
                 self.ready = True
-            pickle.dump((number, function, seed), self.process.stdin)
+            pickle.dump((number, function, seed, SECONDS), self.process.stdin)
             self.process.stdin.flush()
-            return self._wait(SECONDS)
+            verdict, sentence = self._wait(SECONDS + (1 if self.forks else 0))
         except BrokenPipeError:
             self.stop()
             raise Stopped("the process that checks had ended; check once more") from None
         except BaseException:  # out of time, or the student's own Ctrl-C
             self.stop()
             raise
+        if verdict == "stopped":
+            if not self.forks:
+                self.stop()
+            raise Stopped(sentence)
+        return verdict, sentence
 
     def _wait(self, seconds: float):
         try:
             answer = self.answers.get(timeout=seconds)
         except Empty:
-            raise Stopped(f"no answer after {seconds:.0f} s: does a loop never end?") from None
+            raise Stopped(_too_long(SECONDS)) from None
         if answer is None:
-            raise Stopped("your function ended the whole Python process, or used all its memory")
+            raise Stopped(GONE)
         return answer
 
     def is_alive(self) -> bool:
@@ -88,8 +104,18 @@ class Worker:
         self.process.wait()
 
 
+GONE = "your function ended the whole Python process, or used all its memory"
+
+
+def _too_long(seconds: float) -> str:
+    return f"no answer after {seconds:.0f} s: does a loop never end?"
+
+
+# ------------------------------------------------------------------------------ in the process
+
+
 def main() -> None:
-    """In the worker: answer questions until the notebook is gone."""
+    """Answer questions until the notebook is gone."""
     questions, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     with open(os.devnull, "r+") as nowhere:  # what a function prints must not mix with answers
         os.dup2(nowhere.fileno(), 1)
@@ -98,36 +124,115 @@ def main() -> None:
 
         torch.set_num_threads(1)  # the sizes are tiny
         _warm_up(sys.argv[1])
-        _say(answers, "ready")
+        say = partial(_say, answers)
+        answer = _in_a_fork if "fork" in sys.argv else _answer
+        say("ready")
         while True:
             try:
                 question = pickle.load(questions)
             except EOFError:
                 return
-            faulthandler.dump_traceback_later(ORPHAN_SECONDS, exit=True)
-            _say(answers, _answer(*question))
-            faulthandler.cancel_dump_traceback_later()
+            _warm_up(question[0])
+            answer(say, *question)
 
 
 def _warm_up(number: str) -> None:
     """Import now what judging this exercise takes, and every other of its lesson."""
+    import transnormer_edu.exercises.judge
     from transnormer_edu.exercises.catalog import find
 
-    with suppress(ValueError):  # a number that is not there: the answer will say so
-        if find(number).number.startswith("11."):
+    with suppress(ValueError, ImportError):  # a number that is not there: the answer will say so
+        lesson, _, _ = find(number).number.partition(".")
+        if lesson == "8":
+            import transnormer_edu.exercises.kernels_08  # noqa: F401 (Triton)
+        if lesson == "11":
             import torch._dynamo  # noqa: F401 (a first optimiser imports it: no student's second)
 
 
-def _answer(number: str, pickled: bytes, seed: int) -> tuple[str, str]:
+def _in_a_fork(say, number, pickled, seed, seconds) -> None:
+    """`_answer` in a copy of this process, which ends with it."""
+    heard, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(heard)
+            say = partial(_say, os.fdopen(tell, "wb"))
+            _limit_processor(math.ceil(COMPUTING) + 1)
+            _answer(say, number, pickled, seed, seconds, lift=_limit_processor)
+        finally:
+            os._exit(0)  # nothing of the process that it is a copy of is to be tidied up
+    os.close(tell)
+    with os.fdopen(heard, "rb") as stream:
+        try:
+            in_time = bool(select([stream], [], [], seconds)[0])
+            said = pickle.load(stream) if in_time else ("stopped", _too_long(seconds))
+        except (EOFError, pickle.UnpicklingError):
+            said = None
+    os.kill(child, signal.SIGKILL)
+    _, how = os.waitpid(child, 0)
+    out_of_time = os.WIFSIGNALED(how) and os.WTERMSIG(how) == signal.SIGXCPU
+    say(said or ("stopped", _too_long(COMPUTING) if out_of_time else GONE))
+
+
+def _limit_processor(seconds: int = -1) -> None:
+    """The system ends this process after so many seconds of computing; -1: it does not.
+
+    Beside `Watch`, which Python does not let look while one long operation runs.
+    """
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds if seconds > 0 else most, most))
+
+
+def _answer(say, number, pickled, seed, seconds, lift=lambda: None) -> None:
     from transnormer_edu.exercises.catalog import find
     from transnormer_edu.exercises.judge import judge
 
+    faulthandler.dump_traceback_later(ORPHAN_SECONDS, exit=True)
     try:
         exercise = find(number)
     except ValueError as error:
-        return "unknown", str(error)
-    wrong = judge(exercise, pickle.loads(pickled), seed)
-    return ("wrong", wrong) if wrong else ("right", exercise.title)
+        say(("unknown", str(error)))
+    else:
+        with Watch(say, lift) as watch:
+            wrong = judge(exercise, pickle.loads(pickled), seed, when_done=watch.stop)
+        say(("wrong", wrong) if wrong else ("right", exercise.title))
+    faulthandler.cancel_dump_traceback_later()
+
+
+class Watch:
+    """Ends this process, and says so, when it has computed for too long, or done nothing."""
+
+    def __init__(self, say, lift):
+        self.say, self.lift, self.done = say, lift, Event()
+
+    def __enter__(self):
+        Thread(target=self._look, daemon=True).start()
+        return self
+
+    def __exit__(self, *error):
+        self.stop()
+
+    def stop(self) -> None:
+        self.done.set()
+        self.lift()
+
+    def _look(self) -> None:
+        began = awake = time.process_time()
+        since = time.monotonic()  # when it was last seen to do something
+        while not self.done.wait(0.05):
+            computed, now = time.process_time(), time.monotonic()
+            if computed - awake > 0.02:  # more than looking takes
+                awake, since = computed, now
+            if computed - began > COMPUTING:
+                self._end(_too_long(COMPUTING))
+            if now - since > WAITING:
+                self._end(f"for {WAITING:.0f} s it did nothing: does it wait for something?")
+
+    def _end(self, why: str) -> None:
+        self.say(("stopped", why))
+        os._exit(1)
 
 
 def _say(stream, what) -> None:
