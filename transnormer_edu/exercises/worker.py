@@ -116,6 +116,7 @@ def _too_long(seconds: float) -> str:
 
 def main() -> None:
     """Answer questions until the notebook is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who interrupts the notebook does not mean us
     questions, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     with open(os.devnull, "r+") as nowhere:  # what a function prints must not mix with answers
         os.dup2(nowhere.fileno(), 1)
