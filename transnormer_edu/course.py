@@ -75,13 +75,19 @@ def open_lab(*, root: Path | None = None) -> int:
     except CannotRun as reason:
         print(f"lab: {reason}", file=sys.stderr)
         return 1
-    command = [sys.executable, "-m", "jupyterlab", str(root / "notebooks" / FIRST)]
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        command.append("--allow-root")  # in a container there is often nobody else
     try:
-        return subprocess.call(command, cwd=root)
+        return subprocess.call(lab_command(root), cwd=root)
     except KeyboardInterrupt:
         return 0
+
+
+def lab_command(root: Path) -> list[str]:
+    """What opens JupyterLab on the first lesson; links from there reach the whole project."""
+    command = [sys.executable, "-m", "jupyterlab", str(root / "notebooks" / FIRST)]
+    command.append(f"--ServerApp.root_dir={root}")
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--allow-root")  # in a container there is often nobody else
+    return command
 
 
 def project_root() -> Path:

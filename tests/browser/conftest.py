@@ -4,13 +4,14 @@ All run on two processors, with settings of their own, and without a network.
 """
 
 import functools
+import html
 import http.server
 import os
+import re
 import secrets
 import shutil
 import socket
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -21,8 +22,11 @@ import nbformat
 import psutil
 import pytest
 
+from transnormer_edu.course import lab_command
+
 ROOT = Path(__file__).parents[2]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+HARMLESS = "Could not restore the debugger state"  # JupyterLab, when a kernel is started anew
 ALONE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 
 
@@ -104,22 +108,28 @@ class Lab:
         own |= {f"JUPYTERLAB_{p}_DIR": str(folder / p) for p in ("SETTINGS", "WORKSPACES")}
         own |= {"IPYTHONDIR": str(folder / "ipython"), "JUPYTER_PREFER_ENV_PATH": "1"}
         command = [
-            *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
+            *lab_command(folder / "project"),
+            *("--no-browser", f"--IdentityProvider.token={self.token}"),
             *("--ServerApp.ip=127.0.0.1", f"--port={self.port}", "--ServerApp.port_retries=0"),
-            *(
-                f"--IdentityProvider.token={self.token}",
-                f"--ServerApp.root_dir={folder / 'project'}",
-            ),
             "--LabApp.expose_app_in_browser=True",  # the test runs cells by JupyterLab's commands
             "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
         ]
         with self.log.open("w") as log:
             self.process = psutil.Popen(
-                command, env={**os.environ, **own}, stdout=log, stderr=subprocess.STDOUT
+                command,
+                cwd=folder / "project",  # its root, as for `make lab`
+                env={**os.environ, **own},
+                stdout=log,
+                stderr=subprocess.STDOUT,
             )
 
     def address(self, lesson: str) -> str:
         return self.url(f"lab/tree/notebooks/{lesson}") + "&reset"
+
+    def first_address(self) -> str:
+        """Where a browser is sent that JupyterLab opens by itself."""
+        (sends,) = (self.log.parent / "runtime_dir").glob("*file-to-run*-open.html")
+        return html.unescape(re.search(r'href="(.+?)"', sends.read_text())[1])
 
     def url(self, place: str) -> str:
         return f"http://127.0.0.1:{self.port}/{place}?token={self.token}"
@@ -147,10 +157,48 @@ class Lab:
             process.kill()
 
 
+@pytest.fixture
+def lab_page(lab, browser):
+    """A page for JupyterLab; an error in its console fails the test."""
+    page, wrong = browser.new_page(viewport={"width": 1280, "height": 900}), []
+    page.set_default_timeout(60_000)
+    page.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    yield page
+    page.evaluate("window.jupyterapp?.shell?.currentWidget?.sessionContext?.shutdown()")
+    page.close()
+    assert [said for said in wrong if HARMLESS not in said] == []
+
+
+def wait_for_kernel(page, lesson: str = "") -> None:
+    """Until the notebook in front is that of `lesson` and its kernel waits for work."""
+    page.wait_for_function(
+        """lesson => {
+          const notebook = window.jupyterapp?.shell?.currentWidget;
+          return notebook?.context?.path?.includes(lesson)
+            && notebook.sessionContext?.session?.kernel?.status === "idle";
+        }""",
+        arg=lesson,
+    )
+
+
+def run_lesson(page) -> list[str]:
+    """Run every cell of the notebook in front; the errors that then stand in it, if any."""
+    page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    return page.evaluate(ERRORS)
+
+
+# A cell with the tag raises-exception shows an error on purpose.
+ERRORS = """() => window.jupyterapp.shell.currentWidget.model.sharedModel.cells
+  .filter(cell => !(cell.metadata.tags ?? []).includes("raises-exception"))
+  .flatMap(cell => (cell.outputs ?? []).filter(output => output.output_type === "error"))
+  .map(error => `${error.ename}: ${error.evalue}`)"""
+
+
 def copy_lessons(folder: Path) -> None:
-    """The lessons as they are before they run, and beside them the measurements that they read."""
-    for name in ("notebooks", "kernels"):
-        unwanted = shutil.ignore_patterns(".ipynb_checkpoints", "__pycache__")
+    """The lessons as they are before they run, and beside them what they read and link to."""
+    for name in ("notebooks", "kernels", "transnormer_edu"):
+        unwanted = shutil.ignore_patterns(".ipynb_checkpoints", "__pycache__", "weights")
         shutil.copytree(ROOT / name, folder / name, ignore=unwanted)
     for path in folder.glob("notebooks/*.ipynb"):
         notebook = nbformat.read(path, as_version=4)

@@ -1,7 +1,7 @@
 """A slider moves its picture while the hand still moves: in less than 0.15 s, in a real browser.
 
-Every lesson that shows widgets is opened in JupyterLab and run up to its last one; each is then
-moved by hand, and the page itself takes the time from the key or the click to the new picture.
+Every lesson is opened in JupyterLab and run through; each of its widgets is then moved by hand, and
+the page itself takes the time from the key or the click to the new picture.
 """
 
 import json
@@ -14,6 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.browser.conftest import run_lesson, wait_for_kernel
+
 pytestmark = pytest.mark.slow
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -22,17 +24,6 @@ MOVES = 12
 ROUNDS = 3  # a busy machine makes a round slower, never faster: the best one counts
 CALL = re.compile(r"\b(slider|Explorer)\(")
 WIDGET = "application/vnd.jupyter.widget-view+json"
-
-# Runs every cell up to the given one; gives the errors that stand in the page afterwards.
-RUN = """async last => {
-  const { commands, shell } = window.jupyterapp, notebook = shell.currentWidget.content;
-  notebook.activeCellIndex = last;
-  await commands.execute("notebook:run-all-above");
-  notebook.activeCellIndex = last;
-  await commands.execute("notebook:run-cell");
-  const cells = shell.currentWidget.model.sharedModel.cells;
-  return cells.flatMap(cell => (cell.outputs ?? []).filter(o => o.output_type === "error"));
-}"""
 
 # From now on `box.moved` is a promise of what the last input led to; null when it led to nothing.
 WATCH = """box => {
@@ -69,32 +60,26 @@ def widget_cells(path: Path) -> list[int]:
     ]
 
 
-LESSONS = [path for path in sorted(NOTEBOOKS.glob("*.ipynb")) if widget_cells(path)]
+LESSONS = sorted(NOTEBOOKS.glob("*.ipynb"))
 
 
 @pytest.fixture
-def open_lesson(lab, browser):
-    """`open_lesson(path)` runs a lesson up to its last widgets and gives their boxes."""
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.set_default_timeout(60_000)
+def open_lesson(lab, lab_page):
+    """`open_lesson(path)` runs a whole lesson and gives the boxes of its widgets."""
 
     def run(path: Path) -> list:
         cells = widget_cells(path)
-        page.goto(lab.address(path.name))
-        page.wait_for_function(
-            "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status"
-            " === 'idle'"
-        )
-        errors = page.evaluate(RUN, cells[-1])
-        assert not errors, errors[0]["ename"] + ": " + errors[0]["evalue"]
-        boxes = page.locator(".jp-Notebook .widget-vbox:has(img.widget-image)")
+        lab_page.goto(lab.address(path.name))
+        wait_for_kernel(lab_page, path.name)
+        assert not run_lesson(lab_page)
+        if not cells:
+            return []
+        boxes = lab_page.locator(".jp-Notebook .widget-vbox:has(img.widget-image)")
         boxes.nth(len(cells) - 1).wait_for()
         assert boxes.count() == len(cells), "not every cell with widgets shows a picture"
         return boxes.all()
 
-    yield run
-    page.evaluate("window.jupyterapp?.shell?.currentWidget?.sessionContext?.shutdown()")
-    page.close()
+    return run
 
 
 def moves(box):
@@ -114,7 +99,7 @@ def moves(box):
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
-def test_a_slider_moves_its_picture(path, open_lesson, lab):
+def test_a_lesson_runs_through_and_its_slider_moves_its_picture(path, open_lesson, lab):
     for box in open_lesson(path):
         box.scroll_into_view_if_needed()
         box.evaluate(WATCH)
