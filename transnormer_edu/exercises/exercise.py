@@ -4,7 +4,7 @@ A check runs a student's function on `cases` and compares it with `reference`. T
 `mistakes` names what went wrong, and proves in the tests that no known mistake passes.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -65,6 +65,7 @@ class Exercise(Card):
     mistakes   at least five wrong ones; each name goes on from "It looks as if ..."
     gradients  whether autograd must come through with the right gradients
     launch     for a kernel: launch(kernel, *inputs) runs it and returns what it has written
+    finished   the package's own functions that do just this: an answer may not call them
     """
 
     function: str
@@ -75,6 +76,7 @@ class Exercise(Card):
     mistakes: Mapping[str, Callable] = field(repr=False)
     gradients: bool = True
     launch: Callable | None = None
+    finished: Set[str] = frozenset()
 
     def called(self, answer: Callable) -> Callable:
         """An answer as a function of the inputs."""

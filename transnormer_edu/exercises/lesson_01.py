@@ -122,6 +122,7 @@ attention_map = Exercise(
     function="causal_map",
     returns={"P": "text head reader read-token"},
     reference=softmax_weights,
+    finished={"softmax_weights"},
     cases=maps,
     answers={"all at once": look, "row by row": row_by_row},
     mistakes={

@@ -317,6 +317,7 @@ in_chunks = Exercise(
     reference=lambda q, k, v, size: linear_attention(
         q, k, v, torch.zeros(q.shape[1], dtype=q.dtype), "chunked", chunk_size=size
     ),
+    finished={"linear_attention"},
     cases=chunk_cases,
     answers={"chunk by chunk": by_chunks, "every state": through_all_states},
     mistakes={

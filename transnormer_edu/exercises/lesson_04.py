@@ -97,6 +97,7 @@ mask = Exercise(
     function="mask_of_decay",
     returns={"mask": "head reader read-token"},
     reference=decay_mask,
+    finished={"decay_mask"},
     cases=masks,
     answers={
         "all ages at once": lambda rate, n: powers(rate, ages(rate, n).clamp(min=0)).tril(),
@@ -159,6 +160,7 @@ rates = Exercise(
     function="rates_of_layer",
     returns={"rate": "head"},
     reference=partial(released_rates, dtype=torch.float64),
+    finished={"released_rates"},
     cases=schedules,
     answers={"formula (4)": schedule, "each head a step below the last": schedule_by_halving},
     mistakes={
@@ -262,6 +264,7 @@ loop = Exercise(
     function="decay_loop",
     returns={"o": "text head token value", "state": "text head key value"},
     reference=lambda q, k, v, rate, state: right_loop(q, k, v, rate, state=state),
+    finished={"linear_attention", "lightning_attention"},
     cases=loops,
     answers={"token by token": by_loop, "the whole map at once": by_whole_map},
     mistakes={
@@ -351,6 +354,7 @@ chunks = Exercise(
     reference=lambda q, k, v, rate, state, size: linear_attention(
         q, k, v, rate, "chunked", state=state, return_state=True, chunk_size=size
     ),
+    finished={"linear_attention", "lightning_attention"},
     cases=chunk_cases,
     answers={
         "chunk by chunk": by_chunks,

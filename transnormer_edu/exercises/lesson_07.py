@@ -214,6 +214,7 @@ mask_tile = Exercise(
     function="tile_of_mask",
     returns={"M": "head row column"},
     reference=tile_of_whole,
+    finished={"decay_mask"},
     cases=tiles,
     answers={
         "from the places of rows and columns": tile,
@@ -307,6 +308,7 @@ left_product_exercise = Exercise(
     reference=lambda q, k, v, rate, size: linear_attention(
         q, k, v, rate, "chunked", chunk_size=size
     ),
+    finished={"linear_attention", "lightning_attention"},
     cases=left_products,
     answers={
         "tile by tile": left_product,

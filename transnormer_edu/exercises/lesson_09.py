@@ -216,6 +216,7 @@ decode = Exercise(
     function="decode_one",
     returns={"o": "text head value", "state": "text head key value"},
     reference=step_by_package,
+    finished={"linear_attention", "lightning_attention", "decode_step"},
     cases=decode_cases,
     answers={"fade, add, read": step, "without reading the new state": step_by_einsum},
     mistakes={

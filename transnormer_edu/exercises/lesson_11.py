@@ -201,6 +201,7 @@ schedule = Exercise(
     function="rate_at",
     returns={"rate": ""},
     reference=rate_of_settings,
+    finished={"TrainSettings"},
     cases=plans,
     answers={
         "formula (6)": rate,

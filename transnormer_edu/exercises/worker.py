@@ -187,6 +187,7 @@ def _limit_processor(seconds: int = -1) -> None:
 
 
 def _answer(say, number, pickled, seed, seconds, lift=lambda: None) -> None:
+    from transnormer_edu.exercises.borrowed import borrowed
     from transnormer_edu.exercises.catalog import find
     from transnormer_edu.exercises.judge import judge
 
@@ -197,7 +198,11 @@ def _answer(say, number, pickled, seed, seconds, lift=lambda: None) -> None:
         say(("unknown", str(error)))
     else:
         with Watch(say, lift) as watch:
-            wrong = judge(exercise, pickle.loads(pickled), seed, when_done=watch.stop)
+            function = pickle.loads(pickled)
+            name = borrowed(function, exercise.finished)
+            wrong = f"It uses {name} of this project, which is the answer: write it yourself."
+            if name is None:
+                wrong = judge(exercise, function, seed, when_done=watch.stop)
         say(("wrong", wrong) if wrong else ("right", exercise.title))
     faulthandler.cancel_dump_traceback_later()
 

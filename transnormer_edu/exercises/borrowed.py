@@ -1,0 +1,61 @@
+"""Whether an answer calls the package's own finished one: then nothing was written.
+
+    borrowed(function, {"linear_attention"})  ->  "linear_attention", or None
+
+Looks at the function and at what it uses of the notebook, by name. It is a reminder and no lock.
+"""
+
+from collections.abc import Callable, Iterator, Set
+from types import CodeType, FunctionType, ModuleType
+
+OURS = ("transnormer_edu", "transnormer_kernels")
+ANSWERS = ("transnormer_edu.exercises.lesson_", "transnormer_edu.exercises.catalog")
+
+
+def borrowed(function: Callable, finished: Set[str]) -> str | None:
+    """The name of what is used and should not be, or None."""
+    if _is_ours(function) and function.__name__ in finished:
+        return function.__name__
+    for used in _functions(function, []):
+        if _module(used).startswith(ANSWERS):
+            continue  # a lesson's own answers, in its tests
+        names = set(_names(used.__code__))
+        around = [used.__globals__[name] for name in names & used.__globals__.keys()]
+        for thing in filter(_is_ours, around):
+            if thing.__name__ in finished or _module(thing).startswith(ANSWERS):
+                return thing.__name__
+        whole = any(isinstance(thing, ModuleType) and _is_ours(thing) for thing in around)
+        imported = [name for name in names if name.startswith(OURS)]
+        if any(name.startswith(ANSWERS) for name in imported):
+            return "the answers"
+        if (whole or imported) and names & finished:
+            return min(names & finished)
+    return None
+
+
+def _functions(function, seen: list) -> Iterator[FunctionType]:
+    """The function, and those of the notebook that it uses, each once."""
+    function = getattr(function, "func", getattr(function, "fn", function))  # partial; a kernel
+    if not isinstance(function, FunctionType) or function in seen:
+        return
+    seen.append(function)
+    yield function
+    for name in _names(function.__code__):
+        if name in function.__globals__ and not _is_ours(function.__globals__[name]):
+            yield from _functions(function.__globals__[name], seen)
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            yield from _names(inner)
+
+
+def _module(thing) -> str:
+    name = thing.__name__ if isinstance(thing, ModuleType) else getattr(thing, "__module__", "")
+    return name or ""
+
+
+def _is_ours(thing) -> bool:
+    return _module(thing).startswith(OURS) and hasattr(thing, "__name__")
