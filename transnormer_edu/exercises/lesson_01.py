@@ -287,6 +287,12 @@ heads = Exercise(
         "the keys are made with the matrix of the queries": lambda x, W_q, W_k, *others: (
             many_heads(x, W_q, W_q, *others)
         ),
+        "q and k are swapped": partial(
+            many_heads, attend=lambda q, k, v: softmax_attention(k, q, v)
+        ),
+        "1/√d is missing": partial(
+            many_heads, attend=lambda q, k, v: softmax_attention(q * math.sqrt(q.shape[-1]), k, v)
+        ),
         "all heads use the map of the first": partial(many_heads, attend=one_map_for_all),
         "the scores are divided by the root of the whole width, not of a head's": partial(
             many_heads, attend=scaled_by_whole_width

@@ -257,6 +257,12 @@ sum_gradient = Exercise(
         "dp was averaged without its weights": lambda z, dp: (
             (dp - dp.mean(-1, keepdim=True)) / total(z)
         ),
+        "dp was summed, not averaged with the shares as weights": lambda z, dp: (
+            (dp - total(dp)) / total(z)
+        ),
+        "the mean was added, not taken away": lambda z, dp: (
+            (dp + total(z * dp) / total(z)) / total(z)
+        ),
         "the sign is turned round": lambda z, dp: -share_back(z, dp),
         "one sum was taken over all rows": lambda z, dp: (
             (dp - (z * dp).sum() / z.sum()) / z.sum()

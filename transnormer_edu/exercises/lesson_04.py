@@ -287,6 +287,13 @@ loop = Exercise(
             by_loop, first_decays=False
         ),
         "the state comes back one step too old": decayed_at_the_end,
+        "the state came back as it was given": lambda *x: (by_loop(*x)[0], x[-1].clone()),
+        "the last state came back with keys and values swapped": lambda *x: (
+            by_loop(*x)[0], by_loop(*x)[1].mT
+        ),
+        "the outputs are one token late": lambda *x: (
+            by_loop(*x)[0].roll(1, 2), by_loop(*x)[1]
+        ),
         "the state that was given is written over": loop_in_place,
         "the state grows like λ^-t, which overflows: let no exponent be positive": growing_loop,
         "1 - r was taken for λ": lambda q, k, v, rate, state: by_loop(
@@ -332,6 +339,25 @@ def by_chunks(
         kept = torch.exp(-rate * (size if whole else m))[:, None, None] if fade else 1.0
         state = kept * state + ((to_end if fade_keys else 1.0) * k_c).mT @ v_c
     return torch.cat(outputs, dim=2), state
+
+
+def chunks_update_first(q, k, v, rate, state, size):
+    """Reads, with the ages of the state before, from the state after the chunk."""
+    outputs = []
+    for q_c, k_c, v_c in zip(q.split(size, 2), k.split(size, 2), v.split(size, 2), strict=True):
+        near, _ = by_chunks(q_c, k_c, v_c, rate, 0 * state, size)
+        _, state = by_chunks(q_c, k_c, v_c, rate, state, size)
+        read = torch.exp(-rate[:, None] * torch.arange(1, q_c.shape[2] + 1).to(rate.dtype))
+        outputs.append(near + read[..., None] * (q_c @ state))
+    return torch.cat(outputs, dim=2), state
+
+
+def last_chunk_not_written(q, k, v, rate, state, size):
+    done = (q.shape[2] - 1) // size * size
+    before = (
+        by_chunks(*(x[:, :, :done] for x in (q, k, v)), rate, state, size)[1] if done else state
+    )
+    return by_chunks(q, k, v, rate, state, size)[0], before.clone()
 
 
 def mask_pulled_apart(rate, m):
@@ -385,6 +411,19 @@ chunks = Exercise(
         ),
         "tokens enter the state undecayed, however old": partial(by_chunks, fade_keys=False),
         "the tokens before a chunk are left out": partial(by_chunks, far=False),
+        "the state takes in the chunk before it is read, so its tokens count twice": (
+            chunks_update_first
+        ),
+        "the newest token is decayed as well": lambda q, k, v, rate, state, size: by_chunks(
+            q, k, v * torch.exp(-rate)[:, None, None], rate, state, size
+        ),
+        "the state came back as it was given": lambda *x: (by_chunks(*x)[0], x[4].clone()),
+        "the state comes back without the last chunk": last_chunk_not_written,
+        "nothing decays": lambda q, k, v, rate, *others: by_chunks(q, k, v, 0 * rate, *others),
+        "q and k are swapped": lambda q, k, *others: by_chunks(k, q, *others),
+        "all heads decay like the first": lambda q, k, v, rate, *others: by_chunks(
+            q, k, v, rate[:1].expand_as(rate), *others
+        ),
         "the state that was given is left out": lambda q, k, v, rate, state, size: by_chunks(
             q, k, v, rate, 0 * state, size
         ),

@@ -296,6 +296,30 @@ lrpe_map = Exercise(
             q, k, theta, rate[:1].expand_as(rate)
         ),
         "q and k are swapped": lambda q, k, theta, rate: map_by_distance(k, q, theta, rate),
+        "the newest token is decayed as well": lambda q, k, theta, rate: (
+            torch.exp(-rate)[:, None, None] * map_by_distance(q, k, theta, rate)
+        ),
+        "the rate was taken for λ": partial(
+            map_by_distance, mask=lambda rate, n: decay_mask(-rate.log(), n)
+        ),
+        "only the queries are turned": lambda q, k, theta, rate: linear_weights(
+            lrpe(q, theta, torch.arange(q.shape[2])), lrpe(k, 0 * theta, torch.arange(q.shape[2])),
+            rate,
+        ),
+        "the positions were added where they are subtracted": lambda q, k, theta, rate: (
+            linear_weights(
+                lrpe(q, theta, torch.arange(q.shape[2])),
+                lrpe(k, -theta, torch.arange(q.shape[2])), rate,
+            )
+        ),
+        "this is half the angle, or half the distance": lambda q, k, theta, rate: map_by_distance(
+            q, k, theta / 2, rate
+        ),
+        "the scores are divided by √d, which linear attention does not do": (
+            lambda q, k, theta, rate: (
+                map_by_distance(q, k, theta, rate) / math.sqrt(q.shape[-1])
+            )
+        ),
         "the rate was added to the angle, not used to fade": lambda q, k, theta, rate: (
             map_by_distance(q, k, theta + rate[:, None, None], 0 * rate)
         ),

@@ -211,15 +211,21 @@ CUT = "b n (h e) -> b h n e"
 
 def gla(
     x, W_qkvu, W_out, rate, *, order=(0, 1, 2, 3), act=F.silu, act_v=lambda v: v,
-    act_u=lambda u: u, normed=srmsnorm, cut=CUT, gate_first=False,
+    act_u=lambda u: u, normed=srmsnorm, cut=CUT, join=JOIN, attend=linear_attention,
+    combine=torch.mul, gate_first=False,
 ):  # fmt: skip
     """The token mixer; each option is one thing that can be got wrong."""
     parts = (x @ W_qkvu).chunk(4, -1)
     q, k, v, u = (parts[i] for i in order)
     q, k, v = (rearrange(part, cut, h=len(rate)) for part in (q, k, v))
-    o = rearrange(linear_attention(act(q), act(k), act_v(v), rate), JOIN)
+    o = rearrange(attend(act(q), act(k), act_v(v), rate), join)
     u = act_u(u)
-    return (normed(u * o) if gate_first else u * normed(o)) @ W_out
+    return (normed(u * o) if gate_first else combine(u, normed(o))) @ W_out
+
+
+def distances(q):
+    position = torch.arange(q.shape[2])
+    return (position[:, None] - position).to(q.dtype)
 
 
 def gla_head_by_head(x, W_qkvu, W_out, rate):
@@ -264,6 +270,29 @@ gla_exercise = Exercise(
         "the order is not q, k, v, u: k comes first here": partial(gla, order=(1, 0, 2, 3)),
         "the order is not q, k, v, u: u comes first here": partial(gla, order=(1, 2, 3, 0)),
         "the heads are cut the wrong way round": partial(gla, cut="b n (e h) -> b h n e"),
+        "the heads are joined the wrong way round": partial(gla, join="b h n e -> b n (e h)"),
+        "the order is not q, k, v, u: v and u are swapped here": partial(gla, order=(0, 1, 3, 2)),
+        "the gate was added, not multiplied": partial(gla, combine=torch.add),
+        "the norm comes after the last matrix": lambda x, W, W_out, rate: srmsnorm(
+            gla(x, W, W_out, rate, normed=lambda o: o)
+        ),
+        "the scores are divided by √d: the norm hides that, but for ε": (
+            lambda x, W, W_out, rate: gla(
+                x, W, W_out, rate,
+                normed=lambda o: srmsnorm(o / (len(W_out) / len(rate)) ** 0.5),
+            )
+        ),
+        "the newest token is decayed as well": partial(
+            gla, attend=lambda q, k, v, rate: linear_attention(
+                q, k, v * torch.exp(-rate)[:, None, None], rate
+            )
+        ),
+        "the future is not hidden": partial(
+            gla, attend=lambda q, k, v, rate: (
+                (q @ k.mT * torch.exp(-rate[:, None, None] * distances(q).abs())) @ v
+            )
+        ),
+        "the rate was taken for λ": lambda x, W, W_out, rate: gla(x, W, W_out, -rate.log()),
         "nothing fades": lambda x, W, W_out, rate: gla(x, W, W_out, 0 * rate),
         "all heads fade like the first": lambda x, W, W_out, rate: gla(
             x, W, W_out, rate[:1].expand_as(rate)

@@ -196,6 +196,12 @@ def hidden_too_late(rate, i, j, size, n):
     return torch.exp(-rate[:, None, None] * age).masked_fill(age < 0, 0)
 
 
+def strict_tile(rate, i, j, size, n):
+    """Without a token's own place."""
+    age = span(i, size, n)[:, None] - span(j, size, n)
+    return tile(rate, i, j, size, n) * (age > 0)
+
+
 def tile_of_whole(rate, i, j, size, n):
     return decay_mask(rate, n)[:, span(i, size, n)][:, :, span(j, size, n)]
 
@@ -231,7 +237,9 @@ mask_tile = Exercise(
         "the last block is shorter: its places end at n": partial(
             tile, rows=full_span, columns=full_span
         ),
-        "rows and columns are swapped": lambda rate, i, j, size, n: tile(rate, j, i, size, n).mT,
+        "rows and columns are swapped, or ages have the wrong sign": lambda rate, i, j, size, n: (
+            tile(rate, j, i, size, n).mT
+        ),
         "i and j are swapped": lambda rate, i, j, size, n: tile(rate, j, i, size, n),
         "the future is not cut off": partial(tile, cut=False),
         "the future gets in where the rate is 0: cut by t - s, not by r (t - s)": cut_by_product,
@@ -249,6 +257,9 @@ mask_tile = Exercise(
             rate[:1].expand_as(rate), *others
         ),
         "the rate was taken for λ": lambda rate, *others: tile(-rate.log(), *others),
+        "all tiles were cut like one on the diagonal": lambda *x: tile(*x, cut=False).tril(),
+        "a token does not see itself": strict_tile,
+        "nothing decays": lambda rate, *others: tile(0 * rate, *others),
     },
 )  # fmt: skip
 
@@ -289,6 +300,12 @@ def left_product(q, k, v, rate, size, *, visit=lambda i, count: range(i + 1), ma
             o = o * add + score @ v[:, :, columns]
         outputs.append(o)
     return torch.cat(outputs, dim=2)
+
+
+def without_last_block(q, k, v, rate, size):
+    o = left_product(q, k, v, rate, size)
+    whole = q.shape[2] // size * size
+    return torch.cat([o[:, :, :whole], 0 * o[:, :, whole:]], dim=2)
 
 
 def left_product_row_by_row(q, k, v, rate, size):
@@ -341,6 +358,17 @@ left_product_exercise = Exercise(
         ),
         "the newest token is decayed as well": partial(
             left_product, mask=partial(tile, shift=1)
+        ),
+        "every tile was cut like one on the diagonal": partial(
+            left_product, mask=lambda *x: tile(*x, cut=False).tril()
+        ),
+        "a token does not see itself": partial(left_product, mask=strict_tile),
+        "the last block, which is shorter, is left out": without_last_block,
+        "the rate was taken for λ": lambda q, k, v, rate, size: left_product(
+            q, k, v, -rate.log(), size
+        ),
+        "the scores are divided by √d, which linear attention does not do": (
+            lambda q, *others: left_product(q / math.sqrt(q.shape[-1]), *others)
         ),
         "q and k are swapped": lambda q, k, *others: left_product(k, q, *others),
         "nothing decays": lambda q, k, v, rate, size: left_product(q, k, v, 0 * rate, size),

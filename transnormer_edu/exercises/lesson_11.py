@@ -229,6 +229,19 @@ schedule = Exercise(
         "the fall got at least two steps, where one can be all": (
             lambda step, steps, warmup, peak: rate(step, max(steps, warmup + 2), warmup, peak)
         ),
+        "the fall was cut off at a twentieth, not stretched to end there": (
+            lambda step, steps, warmup, peak: max(
+                rate(step, steps, warmup, peak, least=0.0), 0.05 * peak * (step > warmup)
+            )
+        ),
+        "it falls to 0.05, not to a twentieth of the peak": lambda step, steps, warmup, peak: (
+            rate(step, steps, warmup, peak, least=0.05 / peak)
+        ),
+        "it falls while it is warmed up: the two were multiplied": (
+            lambda step, steps, warmup, peak: rate(step, steps, 0, peak)
+            * (min(step / warmup, 1) if warmup else 1)
+        ),
+        "the peak is left out": lambda step, steps, warmup, peak: rate(step, steps, warmup, 1.0),
         "it never falls": lambda step, steps, warmup, peak: (
             rate(step, steps, warmup, peak) if step <= warmup else peak
         ),
