@@ -79,6 +79,9 @@ def pairs(draw):
     flat = make(5, 4, 3)
     flat["k"][:, 3] = flat["k"][:, 0] - flat["k"][:, 1]
     yield Case("With keys that all lie in a plane of 3 directions (n=5, dk=4, dv=3)", flat)
+    alike = make(6, 4, 3)
+    alike["k"] = alike["k"][:1] + 3e-3 * draw.normal(6, 4)
+    yield Case("With keys that are nearly alike (n=6, dk=4, dv=3)", alike)
     yield Case("With keys that are very short (n=7, dk=4, dv=2)", make(7, 4, 2, scale=1e-4))
     yield Case("In float32", make(3, 5, 4, dtype=torch.float32))
 
@@ -131,6 +134,9 @@ table = Exercise(
         ),
         "something was added to the diagonal: short keys are then hardly heard": lambda k, v: (
             solved(k.mT @ k + 1e-8 * torch.eye(k.shape[1], dtype=k.dtype), k.mT @ v)
+        ),
+        "directions that few keys have were dropped": lambda k, v: (
+            torch.linalg.pinv(k, rtol=1e-2) @ v
         ),
         "the delta rule went over the pairs once only": written_once,
         "only as many pairs were used as the table has rows": lambda k, v: best(
