@@ -16,7 +16,7 @@ from pathlib import Path
 
 from transnormer_edu.course import CannotRun, choose, need, project_root
 
-EXTRA = "_extra"  # this folder of the source goes into the website as it is
+EXTRA = Path("_extra")  # this folder of the source goes into the website as it is
 PACKAGES = {"transnormer_edu": ".", "transnormer_kernels": "kernels"}  # name -> folder it lies in
 
 
@@ -76,10 +76,11 @@ def gather(root: Path, source: Source, stored: bool = False) -> None:
         source.write(page.name, with_links(text, page.relative_to(root), root, source.write))
     for path in (*lessons, *sorted((root / "notebooks" / "exercises").glob("*.ipynb"))):
         _gather_notebook(path, root, source, stored)
-    for path in sorted((root / "docs" / "moving").glob("*.js")):
-        source.write(Path(EXTRA, "moving", path.name), path.read_bytes())
+    for pattern in ("moving/*.js", "slides/slides.*"):
+        for path in sorted((root / "docs").glob(pattern)):
+            source.write(EXTRA / path.relative_to(root / "docs"), path.read_bytes())
     for name, script in data_files({path.stem for path in lessons}).items():
-        source.write(Path(EXTRA, "moving", name), script)
+        source.write(EXTRA / "moving" / name, script)
     modules = dict(_modules(root))
     for name, path in modules.items():
         source.write(f"api/{name}.md", module_page(name, path.stem == "__init__"))
@@ -91,6 +92,7 @@ def _gather_notebook(path: Path, root: Path, source: Source, stored: bool) -> No
     from nbformat import read, writes
 
     from transnormer_edu.book_pages import for_the_book
+    from transnormer_edu.slides import deck
 
     notebook = read(path, as_version=4)
     executed = root / "build" / "lessons" / path.name
@@ -101,6 +103,9 @@ def _gather_notebook(path: Path, root: Path, source: Source, stored: bool) -> No
     place = path.relative_to(root)
     for_the_book(notebook, place, root, source.write)
     source.write(place, writes(notebook) + "\n")
+    if path.parent.name == "notebooks":
+        template = (root / "docs" / "slides" / "deck.html").read_text(encoding="utf-8")
+        source.write(EXTRA / "slides" / f"{path.stem}.html", deck(notebook, path.stem, template))
 
 
 def _modules(root: Path) -> Iterator[tuple[str, Path]]:
@@ -132,19 +137,20 @@ def api_index(modules: dict[str, Path]) -> str:
 
 
 def _table(lessons: list[Path]) -> str:
-    """The lessons with their questions and minutes, as a table for a page of docs/."""
+    """The lessons with their questions, minutes and slides, as a table for a page of docs/."""
     from nbformat import read
 
     from transnormer_edu.notebook_pages import minutes_to_read, title
     from transnormer_edu.plots.road import ROAD
 
-    lines = ["| lesson | question | to read |", "|---|---|--:|"]
+    lines = ["| lesson | question | to read | to show |", "|---|---|--:|---|"]
     for path in lessons:
         notebook, stop = read(path, as_version=4), ROAD[int(path.name[:2])]
         link = f"[{stop.number:02d} {stop.name}](../notebooks/{path.name})"
         minutes = minutes_to_read(notebook)
+        deck = f'<a href="slides/{path.stem}.html">slides</a>'
         asked = stop.question if title(notebook) else ""
-        lines.append(f"| {link} | {asked} | {f'{minutes} min' if minutes else ''} |")
+        lines.append(f"| {link} | {asked} | {f'{minutes} min' if minutes else ''} | {deck} |")
     return "\n".join(lines)
 
 

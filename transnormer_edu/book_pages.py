@@ -116,7 +116,8 @@ def _in_the_book(path: Path, root: Path, write: Write) -> Path:
         return Path("api", ".".join(inside[1:] if inside[0] == "kernels" else inside) + ".md")
     if (root / path).is_file():
         copy = Path("files", f"{path}.txt" if path.suffix == ".md" else path)  # no page of the book
-        write(copy, (root / path).read_bytes())
+        for folder in (Path(), Path("_extra")):  # for Sphinx to find, and for slides to link to
+            write(folder / copy, (root / path).read_bytes())
         return copy
     return path
 

@@ -64,7 +64,7 @@ INDEX = """<!DOCTYPE html>
 
 
 class LessonPage(HTMLExporter):
-    """nbconvert's exporter, with equations and links rendered by `_Renderer`."""
+    """nbconvert's exporter, with equations and links rendered by `EquationRenderer`."""
 
     def __init__(self, notebooks: Path, pages: Path, **kwargs):
         super().__init__(raw_template=PAGE, **kwargs)
@@ -73,7 +73,7 @@ class LessonPage(HTMLExporter):
     @pass_context  # Jinja then hands over the cell
     def markdown2html(self, context, source):
         attachments = context.get("cell", {}).get("attachments", {})
-        renderer = _Renderer(escape=False, attachments=attachments, anchor_link_text=" ")
+        renderer = EquationRenderer(escape=False, attachments=attachments, anchor_link_text=" ")
         renderer.move = self.move
         return MarkdownWithMath(renderer=renderer).render(source)
 
@@ -90,7 +90,9 @@ class LessonPage(HTMLExporter):
         return f"{moved}#{place}" if place else moved
 
 
-class _Renderer(IPythonRenderer):
+class EquationRenderer(IPythonRenderer):
+    """Draws equations; `move(link)` says where a link leads from this page."""
+
     def inline_math(self, body):
         return equation_or_source(body, display=False)
 

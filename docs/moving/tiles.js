@@ -40,7 +40,7 @@ moving.draw.tiles = (box, { text, size, names, states, moments }) => {
     const rows = Math.min(size, n - start);
     put(now, start, start, rows, rows);
     put(held, 0, start, start, rows);
-    held.style.visibility = moment > 0 ? "visible" : "hidden";
+    held.style.display = moment > 0 ? "" : "none";
     states[chunk + (moment === 2)].flat().forEach((value, i) => {
       shades[i].style.fillOpacity = value / top;
       numbers[i].textContent = value >= 0.05 ? value.toFixed(1) : "";

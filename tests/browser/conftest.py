@@ -16,7 +16,9 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from pathlib import Path
+from urllib.parse import urljoin
 
 import nbformat
 import psutil
@@ -25,6 +27,7 @@ import pytest
 from transnormer_edu.course import lab_command
 
 ROOT = Path(__file__).parents[2]
+PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 HARMLESS = "Could not restore the debugger state"  # JupyterLab, when a kernel is started anew
 ALONE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
@@ -83,6 +86,41 @@ class _Server(http.server.ThreadingHTTPServer):
 class _Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_):
         pass
+
+
+@pytest.fixture
+def open_page(book, browser):
+    """`open_page(place, size, scheme)`; a console's error or a request elsewhere fails the test."""
+    contexts, wrong = [], []
+
+    def open_one(place, size=DESKTOP, scheme="light", **more):
+        context = browser.new_context(viewport=size, color_scheme=scheme, **more)
+        contexts.append(context)
+        page = context.new_page()
+        page.bytes = Counter()
+        page.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda r: None if local(r.url) else wrong.append(r.url))
+        page.on("requestfailed", lambda r: None if gone(r) else wrong.append(r.url))
+        page.on("response", lambda r: page.bytes.update({r.url: served_bytes(r)}))
+        page.goto(urljoin(book, place))
+        return page
+
+    def local(url):
+        return url.startswith((book, "data:", "file:", "blob:"))
+
+    def gone(request):  # a link was followed before everything had come
+        return "ERR_ABORTED" in (request.failure or "")
+
+    def served_bytes(response):
+        if response.status >= 400:
+            wrong.append(f"{response.status} {response.url}")
+        return int(response.headers.get("content-length", 0))
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert not wrong
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import html.parser
 import json
-from collections import Counter
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -11,11 +10,11 @@ from urllib.parse import unquote, urldefrag, urljoin
 import pytest
 import torch
 
+from tests.browser.conftest import DESKTOP, PHONE
 from transnormer_edu import book_moving
 from transnormer_edu.decay import decay_mask
 
 HTML = Path(__file__).parents[2] / "build" / "book" / "html"
-PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 LESSONS = sorted(Path(__file__).parents[2].glob("notebooks/[0-9][0-9]_*.ipynb"))
 PAGES = [
     "index.html",
@@ -45,41 +44,6 @@ MOVE = """async box => {
       box.milliseconds.push(performance.now() - timeStamp))), { capture: true });
 }"""
 DRAWN = "box => box.querySelector('.panels').innerHTML"
-
-
-@pytest.fixture
-def open_page(book, browser):
-    """`open_page(place, size, scheme)`; a console's error or a request elsewhere fails the test."""
-    contexts, wrong = [], []
-
-    def open_one(place, size=DESKTOP, scheme="light", **more):
-        context = browser.new_context(viewport=size, color_scheme=scheme, **more)
-        contexts.append(context)
-        page = context.new_page()
-        page.bytes = Counter()
-        page.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("request", lambda r: None if local(r.url) else wrong.append(r.url))
-        page.on("requestfailed", lambda r: None if gone(r) else wrong.append(r.url))
-        page.on("response", lambda r: page.bytes.update({r.url: served_bytes(r)}))
-        page.goto(urljoin(book, place))
-        return page
-
-    def local(url):
-        return url.startswith((book, "data:", "file:", "blob:"))
-
-    def gone(request):  # a link was followed before everything had come
-        return "ERR_ABORTED" in (request.failure or "")
-
-    def served_bytes(response):
-        if response.status >= 400:
-            wrong.append(f"{response.status} {response.url}")
-        return int(response.headers.get("content-length", 0))
-
-    yield open_one
-    for context in contexts:
-        context.close()
-    assert not wrong
 
 
 @pytest.mark.parametrize("place", PAGES)
