@@ -123,6 +123,20 @@ def test_without_triton_a_kernel_is_not_proved(monkeypatch):
     assert prove_one(find("8.1")).when_right == "all caught and named"
 
 
+@needs_triton
+def test_a_kernel_is_proved_after_pytorch_has_imported_triton():
+    program = (
+        "import sys\n"
+        "from transnormer_edu.exercises.catalog import find\n"
+        "from transnormer_edu.exercises.proof import prove_one\n"
+        "prove_one(find('11.5'), [0])\n"
+        "print('triton' in sys.modules, prove_one(find('8.2'), [0]).faults)"
+    )
+    clean = {name: x for name, x in os.environ.items() if name != "TRITON_INTERPRET"}
+    ran = subprocess.run([sys.executable, "-c", program], env=clean, capture_output=True, text=True)
+    assert ran.stdout == "True ()\n", ran.stderr
+
+
 def test_without_triton_a_kernel_can_be_written_down():
     program = (
         "import sys; sys.modules['triton'] = None\n"

@@ -53,10 +53,9 @@ def prove(chosen: Iterable[str] | None = None) -> Iterator[Row]:
 def prove_one(exercise: Exercise, seeds: Iterable[int] = SEEDS) -> Row:
     """One thread: the sizes are tiny. A kernel is interpreted; without Triton it is left out."""
     sizes = len(exercise.mistakes), len(exercise.answers)
-    if exercise.launch:
-        os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported
-        if not has_triton():
-            return Row(exercise.number, exercise.title, *sizes, (), "not run: it needs Triton")
+    os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton, as PyTorch may
+    if exercise.launch and not has_triton():
+        return Row(exercise.number, exercise.title, *sizes, (), "not run: it needs Triton")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
