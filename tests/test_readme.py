@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from transnormer_edu import front_page
+
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 # Commands that would run these tests inside these tests, or that never end.
@@ -19,6 +21,7 @@ COVERED = {
     "make test": "runs this test",
     "python3 start.py course": "what make calls: test_make_is_a_thin_shell",
     "python3 start.py test": "what make calls: test_make_is_a_thin_shell",
+    "make book": "a part of tests/run.py",
     "make lab": "test_course.py::test_lab_opens_the_first_lesson",
 }
 # No conda where the tests run; test_environment.py looks at what conda would read.
@@ -27,6 +30,8 @@ WITHOUT_CONDA = {
     "conda activate transnormer-edu",
     "transnormer-edu course",
 }
+
+ANEW = "run python -m transnormer_edu.front_page"
 
 
 def blocks(language: str) -> list[str]:
@@ -65,6 +70,26 @@ def test_readme_python(code, tmp_path, monkeypatch):
     assert names["logits"].shape == (2, 4, 151)
     assert names["tokens"].shape == (2, 24)
     assert names["config"].dim == 1024
+
+
+def test_the_map_and_the_figures_words_are_those_of_the_lessons():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert front_page.filled(text, ROOT) == text, ANEW
+    with pytest.raises(ValueError, match="no place <!-- lessons -->"):
+        front_page.filled("", ROOT)
+
+
+def test_the_pictures_are_drawn_from_the_numbers_at_hand():
+    for name, (figure, _) in front_page.pictures().items():
+        drawn = (ROOT / front_page.FOLDER / name).read_bytes()
+        assert drawn == front_page.svg(figure), ANEW
+
+
+def test_every_link_and_picture_is_there():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    assert len(links) > 20
+    assert [link for link in links if not (ROOT / link).exists()] == []
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make on this machine")

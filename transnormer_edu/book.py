@@ -71,8 +71,9 @@ def gather(root: Path, source: Source, stored: bool = False) -> None:
     from transnormer_edu.book_pages import with_links
 
     lessons = choose(root / "notebooks", None)
+    table = _table(root / "notebooks")
     for page in sorted((root / "docs").glob("*.md")):
-        text = page.read_text(encoding="utf-8").replace("<!-- lessons -->", _table(lessons))
+        text = page.read_text(encoding="utf-8").replace("<!-- lessons -->", table)
         source.write(page.name, with_links(text, page.relative_to(root), root, source.write))
     for path in (*lessons, *sorted((root / "notebooks" / "exercises").glob("*.ipynb"))):
         _gather_notebook(path, root, source, stored)
@@ -136,21 +137,16 @@ def api_index(modules: dict[str, Path]) -> str:
     return "\n".join([*lines, "", "```{toctree}", ":hidden:", ":glob:", "", "*", "```", ""])
 
 
-def _table(lessons: list[Path]) -> str:
+def _table(notebooks: Path) -> str:
     """The lessons with their questions, minutes and slides, as a table for a page of docs/."""
-    from nbformat import read
-
-    from transnormer_edu.notebook_pages import minutes_to_read, title
-    from transnormer_edu.plots.road import ROAD
+    from transnormer_edu.front_page import stops
 
     lines = ["| lesson | question | to read | to show |", "|---|---|--:|---|"]
-    for path in lessons:
-        notebook, stop = read(path, as_version=4), ROAD[int(path.name[:2])]
-        link = f"[{stop.number:02d} {stop.name}](../notebooks/{path.name})"
-        minutes = minutes_to_read(notebook)
-        deck = f'<a href="slides/{path.stem}.html">slides</a>'
-        asked = stop.question if title(notebook) else ""
-        lines.append(f"| {link} | {asked} | {f'{minutes} min' if minutes else ''} | {deck} |")
+    lines += [
+        f"| [{stop.name}](../notebooks/{stop.path.name}) | {stop.question} | {stop.minutes} "
+        f'| <a href="slides/{stop.path.stem}.html">slides</a> |'
+        for stop in stops(notebooks)
+    ]
     return "\n".join(lines)
 
 
