@@ -274,7 +274,7 @@ CHUNK = 16
 
 def texts(draw):
     dk, dv = draw.random.sample((9, 11, 13, 14), 2)
-    sizes = {"h": 2, "n": draw.random.choice((37, 41, 43)), "dk": dk, "dv": dv}
+    sizes = {"h": 2, "n": draw.random.choice((19, 21, 22)), "dk": dk, "dv": dv}
 
     def make(change, rate=None):
         given = heads_of(draw, sizes | change, rate)
@@ -282,7 +282,7 @@ def texts(draw):
         return given
 
     for what, change, rate in (
-        ("", {}, None), ("a single token", {"n": 1}, None), ("one head", {"h": 1, "n": 21}, None),
+        ("", {}, None), ("a single token", {"n": 1}, None), ("one head", {"h": 1, "n": 41}, None),
         ("chunks that fit exactly", {"n": 32}, None),
         ("sizes that fill their tiles", {"n": 18, "dk": 16, "dv": 32}, None),
         ("a head that does not decay", {"n": 19}, [0.2, 0.0]),
