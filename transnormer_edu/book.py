@@ -71,10 +71,15 @@ def gather(root: Path, source: Source, stored: bool = False) -> None:
     from transnormer_edu.book_pages import with_links
 
     lessons = choose(root / "notebooks", None)
-    table = _table(root / "notebooks")
-    for page in sorted((root / "docs").glob("*.md")):
-        text = page.read_text(encoding="utf-8").replace("<!-- lessons -->", table)
-        source.write(page.name, with_links(text, page.relative_to(root), root, source.write))
+    pages = {
+        path: path.read_text(encoding="utf-8") for path in sorted((root / "docs").glob("*.md"))
+    }
+    for path, text in pages.items():
+        if path.name == "index.md":
+            others = [p.stem for p in pages if p.stem != "index" and f"\n{p.stem}\n" not in text]
+            text = text.replace("<!-- other pages -->", "\n".join(others))
+            text = text.replace("<!-- lessons -->", _table(root / "notebooks"))
+        source.write(path.name, with_links(text, path.relative_to(root), root, source.write))
     for path in (*lessons, *sorted((root / "notebooks" / "exercises").glob("*.ipynb"))):
         _gather_notebook(path, root, source, stored)
     for pattern in ("moving/*.js", "slides/slides.*"):
