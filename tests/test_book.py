@@ -100,7 +100,8 @@ def test_only_what_changed_is_written_and_what_is_gone_is_removed(source):
     before = (source.folder / "same.md").stat().st_mtime_ns
     again = book.Source(source.folder)
     again.write("same.md", "x")
-    again.remove_others()
+    assert again.remove_others()
+    assert not again.remove_others()
     assert (source.folder / "same.md").stat().st_mtime_ns == before
     assert not (source.folder / "old.md").exists()
 

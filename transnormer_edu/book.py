@@ -10,6 +10,7 @@ website stands in build/book/html; it is read from the disk or any server, and f
 
 import argparse
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +35,10 @@ def build_book(*, root: Path | None = None, stored: bool = False) -> int:
     from sphinx.cmd.build import build_main
 
     book = root / "build" / "book"
-    gather(root, Source(book / "source"), stored)
+    source = Source(book / "source")
+    gather(root, source, stored)
+    if source.remove_others():  # Sphinx would leave their pages where they are
+        shutil.rmtree(book / "html", ignore_errors=True)
     quiet = ("--quiet", "--fail-on-warning", "--keep-going")
     folders = ("-d", book / "read", "-c", root / "docs", book / "source", book / "html")
     failed = build_main([*quiet, *map(str, folders)])
@@ -58,28 +62,20 @@ class Source:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
 
-    def remove_others(self) -> None:
-        """What was not written this time is of an earlier one."""
-        for path in self.folder.rglob("*"):
-            if path.is_file() and path not in self.written:
-                path.unlink()
+    def remove_others(self) -> bool:
+        """What was not written this time is of an earlier one; True where there was some."""
+        old = {path for path in self.folder.rglob("*") if path.is_file()} - self.written
+        for path in old:
+            path.unlink()
+        return bool(old)
 
 
 def gather(root: Path, source: Source, stored: bool = False) -> None:
     """Bring together what Sphinx reads; see `build_book`."""
     from transnormer_edu.book_moving import data_files
-    from transnormer_edu.book_pages import with_links
 
+    _gather_pages(root, source)
     lessons = choose(root / "notebooks", None)
-    pages = {
-        path: path.read_text(encoding="utf-8") for path in sorted((root / "docs").glob("*.md"))
-    }
-    for path, text in pages.items():
-        if path.name == "index.md":
-            others = [p.stem for p in pages if p.stem != "index" and f"\n{p.stem}\n" not in text]
-            text = text.replace("<!-- other pages -->", "\n".join(others))
-            text = text.replace("<!-- lessons -->", _table(root / "notebooks"))
-        source.write(path.name, with_links(text, path.relative_to(root), root, source.write))
     for path in (*lessons, *sorted((root / "notebooks" / "exercises").glob("*.ipynb"))):
         _gather_notebook(path, root, source, stored)
     for pattern in ("moving/*.js", "slides/slides.*"):
@@ -91,7 +87,19 @@ def gather(root: Path, source: Source, stored: bool = False) -> None:
     for name, path in modules.items():
         source.write(f"api/{name}.md", module_page(name, path.stem == "__init__"))
     source.write("api/index.md", api_index(modules))
-    source.remove_others()
+
+
+def _gather_pages(root: Path, source: Source) -> None:
+    """The pages of docs/; one that the contents in index.md do not name is added to them."""
+    from transnormer_edu.book_pages import with_links
+
+    pages = {path: path.read_text("utf-8") for path in sorted((root / "docs").glob("*.md"))}
+    for path, text in pages.items():
+        if path.name == "index.md":
+            others = [p.stem for p in pages if p != path and f"\n{p.stem}\n" not in text]
+            text = text.replace("<!-- other pages -->", "\n".join(others))
+            text = text.replace("<!-- lessons -->", _table(root / "notebooks"))
+        source.write(path.name, with_links(text, path.relative_to(root), root, source.write))
 
 
 def _gather_notebook(path: Path, root: Path, source: Source, stored: bool) -> None:
