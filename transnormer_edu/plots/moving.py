@@ -14,7 +14,10 @@ from matplotlib.figure import Figure
 from transnormer_edu.plots.page import png_of
 from transnormer_edu.plots.style import drawing
 
-AWAY = "A slider stands here when the lesson runs: make lab. What stands above is complete without it."
+AWAY = (
+    "A slider stands here when the lesson runs: make lab. "
+    "What stands above is complete without it."
+)
 
 
 class Slider(widgets.VBox):
