@@ -12,7 +12,7 @@ import nbformat
 import pytest
 import torch
 
-from transnormer_edu.exercises import _workers, check, kernel
+from transnormer_edu.exercises import Wrong, _workers, check, kernel
 from transnormer_edu.exercises.catalog import find
 from transnormer_edu.exercises.judge import judge
 from transnormer_edu.exercises.proof import prove_one
@@ -91,6 +91,28 @@ def test_what_a_kernel_does_wrong_is_said():
     ):
         assert re.search(said, judge(find("8.2"), changed(old, new)["fade_kernel"]))
     assert "it is no kernel: a kernel uses tl" in judge(find("8.2"), lambda x, rate: x)
+
+
+HARMLESS = {
+    "8.2": (
+        "x = tl.load(x_ptr + t * d + i, mask=here, other=0.0)",
+        "x = tl.load(x_ptr + t * d + i)",
+    ),
+    "8.3": (
+        "v = tl.load(v_ptr + t * DV + c, mask=c < DV",
+        "v = tl.load(v_ptr + t * DV + c, mask=c < DV_TILE",
+    ),
+    "8.4": ("i, mask=(t < n) & (i < DK), other=0.0)", "i, mask=i < DK, other=0.0)"),
+}
+
+
+@needs_triton
+@pytest.mark.parametrize("number", HARMLESS)
+def test_what_is_read_beyond_a_tensor_and_not_used_is_found(number):
+    kernel = changed(*HARMLESS[number])[find(number).function]
+    assert judge(find(number), kernel) is None  # no number is wrong
+    with pytest.raises(Wrong, match="reads or writes beyond a tensor"):
+        check(number, kernel)
 
 
 @needs_triton

@@ -4,13 +4,17 @@
 
 Every tensor lies between two fences. Around inputs they are of NaN, so that whoever reads over one
 computes NaN; around results they are of one odd number, so that whoever writes over one is caught.
-Results are filled with NaN beforehand: what nobody has written shows.
+Results are filled with NaN beforehand: what nobody has written shows. What is read beyond and then
+not used shows only `at_the_edge`, where memory ends with each tensor.
 """
 
+import ctypes
 import inspect
 import io
 import linecache
-from collections.abc import Callable, Mapping
+import mmap
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 
 import cloudpickle
@@ -40,14 +44,14 @@ def run(
 
     Errors: Refused, in a sentence, where it wrote where it should not.
     """
-    given = {name: fenced(x) for name, x in inputs.items()}
-    made = {name: fenced(torch.full(shape, torch.nan), ODD) for name, shape in results.items()}
+    given = {name: _place(x) for name, x in inputs.items()}
+    made = {name: _place(torch.full(shape, torch.nan), ODD) for name, shape in results.items()}
     _launch(kernel, grid, *given.values(), *made.values(), *numbers, **sizes)
     for name, x in given.items():
         if not identical(x, inputs[name].float()):
             raise Refused(f"it writes into {name}, which is an input")
     for name, x in made.items():
-        if not fence_holds(x):
+        if _place is fenced and not fence_holds(x):
             raise Refused(f"it writes beyond {name}: is a mask of tl.store missing, or too wide?")
     written = tuple(x.clone() for x in made.values())
     return written if len(written) > 1 else written[0]
@@ -81,6 +85,31 @@ def fenced(x: Tensor, fence: float = torch.nan) -> Tensor:
 def fence_holds(x: Tensor) -> bool:
     buffer = torch.empty(0).set_(x.untyped_storage())
     return bool((buffer[:FENCE] == ODD).all() and (buffer[-FENCE:] == ODD).all())
+
+
+_place = fenced
+
+
+@contextmanager
+def at_the_edge() -> Iterator[None]:
+    """Meanwhile whoever reads behind a tensor ends the whole process: only for a fork. On Linux."""
+    global _place
+    _place = _at_the_end
+    yield
+    _place = fenced
+
+
+def _at_the_end(x: Tensor, fence: float = torch.nan) -> Tensor:
+    """A copy of x in float32 with nothing behind it: the next page of memory may not be touched."""
+    used = -(-4 * x.numel() // mmap.PAGESIZE) * mmap.PAGESIZE
+    memory = mmap.mmap(-1, used + mmap.PAGESIZE)
+    begin = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    system = ctypes.CDLL(None, use_errno=True)
+    if system.mprotect(ctypes.c_void_p(begin + used), mmap.PAGESIZE, 0):
+        raise OSError(ctypes.get_errno(), "mprotect")
+    at = used - 4 * x.numel()
+    copy = torch.frombuffer(memory, dtype=torch.float32, count=x.numel(), offset=at)
+    return copy.view(x.shape).copy_(x)
 
 
 def by_value(function: Callable) -> bytes:

@@ -159,7 +159,7 @@ def _in_a_fork(say, number, pickled, seed, seconds) -> None:
             os.close(heard)
             say = partial(_say, os.fdopen(tell, "wb"))
             _limit_processor(math.ceil(COMPUTING) + 1)
-            _answer(say, number, pickled, seed, seconds, lift=_limit_processor)
+            _answer(say, number, pickled, seed, seconds, in_a_fork=True)
         finally:
             os._exit(0)  # nothing of the process that it is a copy of is to be tidied up
     os.close(tell)
@@ -171,8 +171,16 @@ def _in_a_fork(say, number, pickled, seed, seconds) -> None:
             said = None
     os.kill(child, signal.SIGKILL)
     _, how = os.waitpid(child, 0)
-    out_of_time = os.WIFSIGNALED(how) and os.WTERMSIG(how) == signal.SIGXCPU
-    say(said or ("stopped", _too_long(COMPUTING) if out_of_time else GONE))
+    say(said or _why(os.WTERMSIG(how) if os.WIFSIGNALED(how) else 0, number))
+
+
+def _why(sign: int, number: str) -> tuple[str, str]:
+    """What to say of a check that the system has ended."""
+    from transnormer_edu.exercises.catalog import find
+
+    if sign == signal.SIGSEGV and find(number).launch:
+        return "wrong", "It reads or writes beyond a tensor: is the mask of a tl.load missing?"
+    return "stopped", _too_long(COMPUTING) if sign == signal.SIGXCPU else GONE
 
 
 def _limit_processor(seconds: int = -1) -> None:
@@ -186,10 +194,11 @@ def _limit_processor(seconds: int = -1) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (seconds if seconds > 0 else most, most))
 
 
-def _answer(say, number, pickled, seed, seconds, lift=lambda: None) -> None:
+def _answer(say, number, pickled, seed, seconds, in_a_fork=False) -> None:
     from transnormer_edu.exercises.borrowed import borrowed
     from transnormer_edu.exercises.catalog import find
     from transnormer_edu.exercises.judge import judge
+    from transnormer_edu.exercises.kernel import at_the_edge
 
     faulthandler.dump_traceback_later(ORPHAN_SECONDS, exit=True)
     try:
@@ -197,12 +206,15 @@ def _answer(say, number, pickled, seed, seconds, lift=lambda: None) -> None:
     except ValueError as error:
         say(("unknown", str(error)))
     else:
-        with Watch(say, lift) as watch:
+        with Watch(say, lift=_limit_processor if in_a_fork else lambda: None) as watch:
             function = pickle.loads(pickled)
             name = borrowed(function, exercise.finished)
             wrong = f"It uses {name} of this project, which is the answer: write it yourself."
             if name is None:
                 wrong = judge(exercise, function, seed, when_done=watch.stop)
+        if wrong is None and exercise.launch and in_a_fork:
+            with at_the_edge():
+                judge(exercise, function, seed)
         say(("wrong", wrong) if wrong else ("right", exercise.title))
     faulthandler.cancel_dump_traceback_later()
 
