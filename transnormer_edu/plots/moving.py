@@ -15,8 +15,7 @@ from transnormer_edu.plots.page import png_of
 from transnormer_edu.plots.style import drawing
 
 AWAY = (
-    "A slider stands here when the lesson runs: make lab. "
-    "What stands above is complete without it."
+    "A slider stands here when the lesson runs: make lab. What stands above is complete without it."
 )
 
 
