@@ -97,12 +97,12 @@ def open_page(book, browser):
         context = browser.new_context(viewport=size, color_scheme=scheme, **more)
         contexts.append(context)
         page = context.new_page()
-        page.bytes = Counter()
+        page.bytes = Counter()  # of each address
         page.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("request", lambda r: None if local(r.url) else wrong.append(r.url))
         page.on("requestfailed", lambda r: None if gone(r) else wrong.append(r.url))
-        page.on("response", lambda r: page.bytes.update({r.url: served_bytes(r)}))
+        page.on("response", lambda r: page.bytes.__setitem__(r.url, served_bytes(r)))
         page.goto(urljoin(book, place))
         return page
 
