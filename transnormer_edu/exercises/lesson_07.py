@@ -280,8 +280,8 @@ def left_products(draw):
     yield without_a_map(make(draw, LONG))
     even = sizes | {"n": 12}
     yield Case(in_words("blocks that fit exactly, of 4", even), make(draw, even))
-    fast = make(draw, sizes) | {"rate": draw.uniform(sizes["h"], low=70, high=90)}
-    yield Case(in_words("heads that forget at once (rates above 70)", sizes), fast)
+    fast = make(draw, sizes) | {"rate": draw.uniform(sizes["h"], low=800, high=900)}
+    yield Case(in_words("heads that forget at once (rates above 800)", sizes), fast)
     still = make(draw, sizes)
     still["rate"] = some_do_not_decay(still["rate"])
     yield Case(in_words("a head that does not decay", sizes), still)
@@ -346,6 +346,9 @@ left_product_exercise = Exercise(
         ),
         "the future gets in where the rate is 0: cut by t - s, not by r (t - s)": partial(
             left_product, mask=cut_by_product
+        ),
+        "exponents of the future overflow, and are hidden too late: their gradient is no number": (
+            partial(left_product, mask=hidden_too_late)
         ),
         "each tile decays as if it lay on the diagonal": partial(
             left_product, mask=lambda rate, i, j, size, n: (
