@@ -9,6 +9,7 @@ website stands in build/book/html; it is read from the disk or any server, and f
 """
 
 import argparse
+import html
 import re
 import shutil
 import sys
@@ -99,7 +100,18 @@ def _gather_pages(root: Path, source: Source) -> None:
             others = [p.stem for p in pages if p != path and f"\n{p.stem}\n" not in text]
             text = text.replace("<!-- other pages -->", "\n".join(others))
             text = text.replace("<!-- lessons -->", _table(root / "notebooks"))
+            text = text.replace("<!-- memory -->", _picture(root, "memory.svg", source))
         source.write(path.name, with_links(text, path.relative_to(root), root, source.write))
+
+
+def _picture(root: Path, name: str, source: Source) -> str:
+    """One of the README's pictures as HTML."""
+    from transnormer_edu.front_page import FOLDER, pictures
+
+    source.write(EXTRA / "pictures" / name, (root / FOLDER / name).read_bytes())
+    words = html.escape(pictures()[name][1])
+    image = f'<img src="pictures/{name}" alt="{words}" width="750" height="350">'
+    return f"<figure>{image}<figcaption>{words}</figcaption></figure>"
 
 
 def _gather_notebook(path: Path, root: Path, source: Source, stored: bool) -> None:
