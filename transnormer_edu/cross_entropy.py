@@ -22,15 +22,20 @@ PIECE = {"cpu": 2**22, "cuda": 2**29}  # logits at a time: in a CPU's cache; eno
 
 
 def cross_entropy(
-    x: Float[Tensor, "n d"], embedding: Float[Tensor, "V d"], labels: Int[Tensor, "n"]
+    x: Float[Tensor, "n d"],
+    embedding: Float[Tensor, "V d"],
+    labels: Int[Tensor, "n"],
+    count: Int[Tensor, ""] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean of -log softmax(x E^T)[label] over the labels that are not -100, nats; NaN for none.
+
+    count: what the sum is divided by, where other processes hold more of the labels.
 
     x and E are used in autocast's type where it is on, else in their own; the sum over the words is
     float32 or wider, and so is the gradient of E while it is added up.
     """
     wanted = torch.is_grad_enabled() and (x.requires_grad or embedding.requires_grad)
-    return _PieceByPiece.apply(x, embedding, labels, wanted)
+    return _PieceByPiece.apply(x, embedding, labels, wanted, count)
 
 
 def autocast_type(x: Tensor) -> torch.dtype:
@@ -44,7 +49,7 @@ def autocast_type(x: Tensor) -> torch.dtype:
 
 class _PieceByPiece(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, embedding, labels, wanted):
+    def forward(ctx, x, embedding, labels, wanted, count):
         narrow = autocast_type(x)
         wide = torch.promote_types(narrow, torch.float32)
         rows, words = x.to(narrow), embedding.to(narrow)
@@ -57,7 +62,7 @@ class _PieceByPiece(torch.autograd.Function):
             if wanted:
                 dx.append(z @ words)
                 d_words = _add_product(d_words, z.T, piece)
-        count = (labels != IGNORED_LABEL).sum()
+        count = (labels != IGNORED_LABEL).sum() if count is None else count
         if wanted:
             ctx.save_for_backward(torch.cat(dx), d_words, count)
         ctx.dtypes = x.dtype, embedding.dtype
@@ -68,7 +73,8 @@ class _PieceByPiece(torch.autograd.Function):
     def backward(ctx, grad):
         dx, d_words, count = ctx.saved_tensors
         share = grad / count
-        return (dx * share).to(ctx.dtypes[0]), (d_words * share).to(ctx.dtypes[1]), None, None
+        dx, d_words = (dx * share).to(ctx.dtypes[0]), (d_words * share).to(ctx.dtypes[1])
+        return dx, d_words, None, None, None
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> Tensor:

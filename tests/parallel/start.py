@@ -1,0 +1,27 @@
+"""Starting jobs of several processes for the tests."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = os.environ | {
+    "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "kernels"), *sys.path]),
+    "OMP_NUM_THREADS": "1",
+    "GLOO_SOCKET_IFNAME": "lo" if sys.platform == "linux" else "lo0",
+}
+
+
+def torchrun(processes, script, *arguments, seconds=200, module=False, restarts=0, check=True):
+    """Run a script (or module) in so many processes; fails with what it said."""
+    how = ["--module"] if module else []
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
+        str(processes), "--max-restarts", str(restarts), *how, str(script), *map(str, arguments),
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=seconds
+    )
+    assert not check or done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done
