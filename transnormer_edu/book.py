@@ -74,12 +74,14 @@ class Source:
 def gather(root: Path, source: Source, stored: bool = False) -> None:
     """Bring together what Sphinx reads; see `build_book`."""
     from transnormer_edu.book_moving import data_files
+    from transnormer_edu.equations import STYLE
 
     _gather_pages(root, source)
     lessons = choose(root / "notebooks", None)
     for path in (*lessons, *sorted((root / "notebooks" / "exercises").glob("*.ipynb"))):
         _gather_notebook(path, root, source, stored)
-    for pattern in ("moving/*.js", "slides/slides.*"):
+    source.write(EXTRA / "equations.css", STYLE)
+    for pattern in ("moving/*", "slides/slides.*"):
         for path in sorted((root / "docs").glob(pattern)):
             source.write(EXTRA / path.relative_to(root / "docs"), path.read_bytes())
     for name, script in data_files({path.stem for path in lessons}).items():

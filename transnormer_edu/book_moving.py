@@ -120,7 +120,7 @@ def moving_picture(name: str, top: str) -> str:
     return (
         f'<div class="moving" data-picture="{name}"><p class="away">A picture that moves stands '
         "here where scripts are allowed; the figures above are complete without it.</p></div>"
-        f"{scripts}"
+        f'{scripts}<link rel="stylesheet" href="{top}/moving/moving.css">'
     )
 
 

@@ -44,13 +44,14 @@ function draw(latex, display) {
 }
 """
 STYLE = """
+.equation { position: relative; }
 .equation mjx-container { line-height: 0; }
 .equation svg { overflow: visible; }
 .equation svg a { fill: currentColor; }
-.equation.display { display: block; text-align: center; margin: 1em 0; overflow: auto hidden;
+.equation.display { display: block; text-align: center; margin: .4em 0; overflow: auto hidden;
   padding: 2px 0; }
 .equation.display mjx-container { display: block; }
-.equation math { position: absolute; width: 1px; height: 1px; overflow: hidden;
+.equation math { position: absolute; left: 0; width: 1px; height: 1px; overflow: hidden;
   clip-path: inset(50%); }
 """
 

@@ -98,6 +98,8 @@ def test_a_lesson_has_its_figures_and_equations(open_page):
     page = open_page("notebooks/04_decay.html")
     assert page.locator("article figure figcaption").count() == 6
     assert page.locator(".equation").count() > 50
+    heard = page.locator(".equation math").first
+    assert heard.bounding_box()["width"] <= 1, "the style of the equations is missing"
 
 
 @pytest.mark.parametrize("name", MOVING)
