@@ -69,9 +69,40 @@ def v1_tiles(dtype, dk, dv):
     return Tiles(64, min(dv, 64), 4, 2) if dk <= 128 else Tiles(32, min(dv, 64), 4, 2)
 
 
+def projection_tiles(width, out):
+    """For one token: `columns` features per program, several programs on each multiprocessor.
+
+    A thread has eight 16-byte loads under way: that hides the memory's latency, and the tile fits
+    into its registers.
+    """
+    warps = 8 if width > 2048 else 4
+    return Tiles(1, 4 if out <= 2048 or width > 2048 else 8, warps, 1)
+
+
 def norm_warps(width):
     """A row is held in registers: 16 numbers per thread."""
     return min(16, max(1, width // 512))
+
+
+def row_tiles(dtype):
+    """For one row against weights of few bits: `chunk` words of each column per step.
+
+    128 programs for 4096 columns fill a GPU; 3 stages keep 50 KB on the way to each of them.
+    """
+    return Tiles(64 if dtype == torch.float32 else 128, 32, 8, 3)
+
+
+def product_rows(dtype, rows):
+    """Rows of x per program: the more, the more often an unpacked weight is used."""
+    return 16 if rows <= 16 or dtype == torch.float32 else 64 if rows <= 64 else 128
+
+
+def product_tiles(dtype, rows):
+    """For many rows against weights of few bits: `chunk` inputs per step."""
+    if dtype == torch.float32:
+        return Tiles(32, 32, 4, 1)
+    size = product_rows(dtype, rows)
+    return Tiles(64, 32, 4, 3) if size == 16 else Tiles(64, 128, 8, 3)
 
 
 @functools.cache

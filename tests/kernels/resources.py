@@ -17,7 +17,7 @@ from itertools import product
 import torch
 import triton
 import triton.backends.nvidia
-from transnormer_kernels import decode, lightning_v1, norm, plan, scan
+from transnormer_kernels import decode, lightning_v1, norm, plan, quantised, scan
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -25,6 +25,8 @@ SHARED_LIMIT = {80: 166912, 90: 232448, 100: 232448}  # bytes per program
 STACK = {80: 0, 90: 0, 100: 8}  # bytes that are no spill: ptxas reports 0 spills beside them
 DIVISIBLE = [["tt.divisibility", 16]]
 F32 = ("rate", "states", "state", "final_state", "initial", "grads", "first_grad")
+WHOLE = ("heads", "n", "segment_rows", "segments", "inner", "rows", "inputs", "outputs")
+INT32 = ("qweight", "qzeros", "group", "order")
 TYPES = {torch.bfloat16: "bf16", torch.float32: "fp32"}
 DIMS = {"rate_strides": 2, "state_strides": 5, "final_strides": 5, "grad_strides": 5}
 DIMS["first_strides"] = 5  # all others: 4, or 3 for rows
@@ -41,16 +43,17 @@ def source(kernel, dtype, constants, described=(), dims=4):
             count = DIMS.get(name, dims)
             signature[name] = ("i32",) * (count - 1) + ("constexpr",)
             constexprs[(index, count - 1)] = 1
-            attrs.update({(index, i): DIVISIBLE for i in range(count - 1)} if count > 2 else {})
+            if name != "rate_strides":
+                attrs |= {(index, i): DIVISIBLE for i in range(count - 1)}
         elif name in described:
             signature[name] = f"tensordesc<{dtype}[1, 1, {constants['CHUNK']}, {described[name]}]>"
-        elif name in ("heads", "n", "segment_rows", "segments", "inner"):
+        elif name in WHOLE:
             signature[name], attrs[(index,)] = "i32", DIVISIBLE
         elif name == "eps":
             signature[name] = "fp32"
         else:
-            f32 = name in F32
-            signature[name], attrs[(index,)] = "*fp32" if f32 else "*" + dtype, DIVISIBLE
+            pointed = "fp32" if name in F32 else "i32" if name in INT32 else dtype
+            signature[name], attrs[(index,)] = "*" + pointed, DIVISIBLE
     return ASTSource(fn=kernel, signature=signature, constexprs=constexprs, attrs=attrs)
 
 
@@ -113,6 +116,19 @@ def norms(dtype, width):
         yield kernel.__name__, source(kernel, TYPES[dtype], constants, dims=3), tiles
 
 
+def few_bits(dtype, bits):
+    """One row with the groups' order, and each number of rows that has tiles of its own."""
+    name, tiles = TYPES[dtype], plan.row_tiles(dtype)
+    constants = {"BITS": bits, "WORDS": tiles.chunk, "COLUMNS": tiles.columns}
+    for ordered in (False, True):
+        flags = {"ORDERED": ordered, "STAGES": tiles.stages} | ({} if ordered else {"order": None})
+        yield "row", source(quantised.row_kernel, name, constants | flags, dims=2), tiles
+    for rows in (16, 64, 128):
+        size, tiles = plan.product_rows(dtype, rows), plan.product_tiles(dtype, rows)
+        constants = {"BITS": bits, "ROWS": size, "COLUMNS": tiles.columns, "INPUTS": tiles.chunk}
+        yield "product", source(quantised.product_kernel, name, constants, dims=2), tiles
+
+
 def joins(segments):
     constants = {"DK": 128, "DV": 128, "SEGMENTS": segments, "REVERSE": False, "HAS_STATE": True}
     constants["TILE"] = max(16, plan.JOIN_CELLS // segments)
@@ -136,6 +152,9 @@ def configurations(arch, every):
     for width in (1000, 1024, 4096, 8192, 16384) if every else (4096, 16384):
         for found in norms(torch.bfloat16, width):
             yield {"width": width}, *found
+    for dtype, bits in product(TYPES, (2, 4, 8)):
+        for found in few_bits(dtype, bits):
+            yield {"dtype": TYPES[dtype], "bits": bits}, *found
     for segments in (2, 16, 256):
         for found in joins(segments):
             yield {"segments": segments}, *found
