@@ -13,7 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from transnormer_edu import check
-from transnormer_edu.model import WHOLE, LanguageModel
+from transnormer_edu.decoder import Decoder
+from transnormer_edu.model import WHOLE, LanguageModel, TransNormerLLM
 
 Prompts = Tensor | Sequence[int] | Sequence[Sequence[int]] | Sequence[Tensor]
 
@@ -74,14 +75,29 @@ def _decode(model, ids, attention_mask, max_new_tokens, stops, choose):
     ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
     with torch.no_grad():
         logits, state = model.next_token(ids, attention_mask)
+    step = None
     for left in reversed(range(max_new_tokens)):
         token = choose(logits).masked_fill(ended, model.config.pad_token_id)
         ended = ended | torch.isin(token, stops)
         yield token
         if left == 0 or ended.all():
             return
-        with torch.no_grad():
-            logits, state = model.next_token(token[:, None], state=state)
+        step = step or _stepper(model, state)
+        logits = step(token)
+
+
+def _stepper(model, state):
+    """token (b,) -> logits (b, V), in place where the model's state has a fixed size."""
+    if isinstance(model, TransNormerLLM):
+        return Decoder(model, state)
+
+    @torch.no_grad()
+    def step(token):
+        nonlocal state
+        logits, state = model.next_token(token[:, None], state=state)
+        return logits
+
+    return step
 
 
 def _choose(

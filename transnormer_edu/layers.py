@@ -19,14 +19,22 @@ from transnormer_edu.activation import ACTIVATIONS
 from transnormer_edu.attention import check_operands
 from transnormer_edu.config import TransNormerConfig
 from transnormer_edu.decay import SCHEDULES
-from transnormer_edu.lightning import lightning_attention, norm_gate
+from transnormer_edu.lightning import decode_step, lightning_attention, norm_gate
 from transnormer_edu.lrpe import LRPE
 from transnormer_edu.norm import NORMS, SRMSNorm
 
 Hidden = Float[Tensor, "b n d"]
+Joined = Float[Tensor, "b n hidden"]
 Position = Int[Tensor, "n"] | Int[Tensor, "b n"]
 Real = Bool[Tensor, "b n"]
 LayerState = Float[Tensor, "b h dk dv"]
+
+
+class GatedNorm(SRMSNorm):
+    """u * srmsnorm(x): the norm and the gate of GLA, on a GPU in one kernel."""
+
+    def forward(self, x: Joined, u: Joined) -> Joined:
+        return norm_gate(x, u, self.eps)
 
 
 class GLA(nn.Module):
@@ -57,7 +65,8 @@ class GLA(nn.Module):
         self.lrpe = None
         if layer in config.lrpe_layers:
             self.lrpe = LRPE(config.heads, config.head_dim)
-        self.norm = NORMS[config.norm](hidden)
+        gated = self.gate != "none" and config.norm == "simplermsnorm"
+        self.norm = GatedNorm(hidden) if gated else NORMS[config.norm](hidden)
         self.out_proj = nn.Linear(hidden, config.dim, bias=False)
         self.make_rate = partial(SCHEDULES[config.decay], config.heads, layer, config.layers)
         wide = torch.promote_types(torch.get_default_dtype(), torch.float32)
@@ -94,13 +103,14 @@ class GLA(nn.Module):
         """
         q, k, v, u = self.project(x, position, real)
         o, state = self._attend(q, k, v, real, state, return_state)
-        return self.out_proj(self._gated(rearrange(o, "b h n e -> b n (h e)"), u)), state
+        return self.finish(rearrange(o, "b h n e -> b n (h e)"), u), state
 
-    def _gated(self, o, u):
-        if u is not None and isinstance(self.norm, SRMSNorm):
-            return norm_gate(o, u, self.norm.eps)
+    def finish(self, o: Joined, u: Joined | None) -> Hidden:
+        """(u * norm(o)) W_out, for o with its heads joined."""
+        if isinstance(self.norm, GatedNorm):
+            return self.out_proj(self.norm(o, u))
         o = self.norm(o)
-        return o if u is None else u * o
+        return self.out_proj(o if u is None else u * o)
 
     def project(self, x: Hidden, position: Position, real: Real | None = None) -> tuple:
         """What `lightning_attention` is given: q, k after activation and LRPE, v; and the gate u.
@@ -179,7 +189,26 @@ class Block(nn.Module):
     def forward(self, x, position, real=None, state=None, return_state=False):
         """As `GLA.forward`: (b, n, d) in, the same and the layer's state out."""
         mixed, state = self.token_mixer(self.token_norm(x), position, real, state, return_state)
+        return self._mix_channels(x, mixed), state
+
+    def _mix_channels(self, x, mixed):
         if self.parallel:
-            return x + mixed + self.channel_mixer(self.channel_norm(x)), state
+            return x + mixed + self.channel_mixer(self.channel_norm(x))
         x = x + mixed
-        return x + self.channel_mixer(self.channel_norm(x)), state
+        return x + self.channel_mixer(self.channel_norm(x))
+
+    # One more token, x (b, 1, d), in three parts; between the first and the last the state changes,
+    # in place. (`decoder.Decoder` records them; the state is kept apart from what can be compiled.)
+
+    def before(self, x, position):
+        """q, k, v, u of the new token, its position (b, 1)."""
+        return self.token_mixer.project(self.token_norm(x), position)
+
+    def remember(self, q, k, v, state):
+        """o (b, 1, hidden); the state then holds the new token too."""
+        o = decode_step(q[:, :, 0], k[:, :, 0], v[:, :, 0], self.token_mixer.rate, state)
+        return o.flatten(1)[:, None]
+
+    def after(self, x, o, u):
+        """The block's output (b, 1, d)."""
+        return self._mix_channels(x, self.token_mixer.finish(o, u))

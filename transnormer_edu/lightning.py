@@ -76,6 +76,16 @@ def decode_step(
     return (q.to(wide)[..., None, :] @ state)[..., 0, :].to(v.dtype)
 
 
+def projection_serves(x: Tensor) -> bool:
+    """Whether `projection` takes x (b, d): few rows, of a type with which decoding is fast."""
+    return _on_gpu(x) and len(x) <= 8 and x.dtype != torch.float32
+
+
+def projection(x: Float[Tensor, "b i"], w: Float[Tensor, "o i"], **around) -> Float[Tensor, "b o"]:
+    """x w^T with the norm, gate, activation and sum around it: the kernel of that name."""
+    return _kernels().projection(x, w, **around)
+
+
 def loss_and_gradient_(
     logits: Float[Tensor, "n V"], labels: Int[Tensor, "n"], ignored: int
 ) -> Float[Tensor, "n"]:

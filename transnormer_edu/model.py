@@ -77,7 +77,7 @@ class LanguageModel(nn.Module):
         if labels is not None:
             out = self._loss(x, _next_labels(labels.long(), real, order))
         else:
-            logits = self._head(x)
+            logits = self.head(x)
             out = logits if order is None else _put_back(logits, order)
         return (out, state) if return_state else out
 
@@ -94,7 +94,7 @@ class LanguageModel(nn.Module):
             raise ValueError("a row of attention_mask has no real token; expected at least one")
         ids, real, _ = _padding_to_the_left(ids.long(), attention_mask)
         x, state = self._read(ids, real, state, return_state=True)
-        return self._head(x[:, -1]), state
+        return self.head(x[:, -1]), state
 
     def _read(self, ids, real, state, return_state):
         """The blocks' output (b, n, d), and with `return_state` the state after the last token."""
@@ -117,7 +117,8 @@ class LanguageModel(nn.Module):
         x = self.model["final_norm"](x).flatten(0, 1)
         return cross_entropy(x, self.model["embed_tokens"].weight, labels.flatten())
 
-    def _head(self, x):
+    def head(self, x):
+        """Logits (..., V) of what the last block gives, (..., d)."""
         return F.linear(self.model["final_norm"](x), self.model["embed_tokens"].weight)
 
     def save_pretrained(self, folder) -> None:
