@@ -15,6 +15,7 @@ class Batches:
     An epoch turns the row like a ring by a random amount, cuts it into windows of `context` tokens
     and reads each of them once, in random order. Both are drawn from the seed and the number of the
     epoch. (Without the turn, the same tokens would stand at the start of a window for ever.)
+    The row is only looked into, so it may be a mapped file larger than the memory.
     """
 
     def __init__(self, row: Integer[Tensor, "n"], context: int, batch_size: int, seed: int):
@@ -26,22 +27,25 @@ class Batches:
             )
         self.row, self.context, self.batch_size, self.seed = row, context, batch_size, seed
         self.windows = len(row) // context
-        self._number, self._epoch = -1, row.new_empty(0, context)
+        self._drawn = (-1, 0, torch.empty(0))  # epoch, its turn, its order
 
     def __getitem__(self, i: int) -> Integer[Tensor, "b n"]:
         """Windows i * b .. i * b + b - 1 of all epochs, one after the other."""
-        epoch, first = divmod(i * self.batch_size, self.windows)
-        batch = self._shuffled(epoch)[first : first + self.batch_size]
-        missing = self.batch_size - len(batch)
-        if missing == 0:
-            return batch
-        return torch.cat([batch, self._shuffled(epoch + 1)[:missing]])
+        first = i * self.batch_size
+        starts = torch.tensor([self._start(first + j) for j in range(self.batch_size)])
+        places = (starts[:, None] + torch.arange(self.context)) % len(self.row)
+        return self.row[places.to(self.row.device)]
 
-    def _shuffled(self, epoch: int) -> Integer[Tensor, "w n"]:
-        if self._number != epoch:
+    def _start(self, number: int) -> int:
+        """Where in the row window `number` of all epochs begins."""
+        epoch, place = divmod(number, self.windows)
+        turn, order = self._draw(epoch)
+        return (int(order[place]) * self.context - turn) % len(self.row)
+
+    def _draw(self, epoch: int) -> tuple[int, Tensor]:
+        """How far the ring is turned in this epoch, and the order of its windows."""
+        if self._drawn[0] != epoch:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-            ring = self.row.roll(int(torch.randint(len(self.row), (), generator=generator)))
-            windows = ring[: self.windows * self.context].view(self.windows, self.context)
-            self._epoch = windows[torch.randperm(self.windows, generator=generator)]
-            self._number = epoch
-        return self._epoch
+            turn = int(torch.randint(len(self.row), (), generator=generator))
+            self._drawn = (epoch, turn, torch.randperm(self.windows, generator=generator))
+        return self._drawn[1:]

@@ -20,6 +20,8 @@ app = typer.Typer(
 )
 bench = typer.Typer(no_args_is_help=True, help="Measure speed on this machine.")
 app.add_typer(bench, name="bench")
+data = typer.Typer(no_args_is_help=True, help="Prepare text to learn from.")
+app.add_typer(data, name="data")
 exercises = typer.Typer(no_args_is_help=True, help="Check exercises; prove the checks.")
 app.add_typer(exercises, name="exercises")
 
@@ -178,6 +180,31 @@ def info(
     else:
         config = TransNormerConfig.preset(preset)
     typer.echo(describe(config))
+
+
+@data.command("prepare")
+@says_what_is_wrong
+def prepare_data(
+    sources: Annotated[
+        list[str],
+        typer.Argument(help="Files, folders, patterns in quotes; - is standard input."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to make, for `train --data`.")],
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="A model's folder, to take its tokenizer.")
+    ] = None,
+    vocab_size: Annotated[
+        int, typer.Option(help="Else: tokens, learned from the text; 259: single bytes.")
+    ] = 2048,
+):
+    """Turn text of any size into one file of token ids, which training maps into memory."""
+    from transnormer_edu.prepare import prepare
+    from transnormer_edu.released_tokenizers import load_tokenizer
+
+    given = load_tokenizer(tokenizer) if tokenizer else None
+    made = prepare(sources, out, given, vocab_size, progress=True)
+    typer.echo(made.describe())
+    typer.echo(f"transnormer-edu train --data {out}")
 
 
 @exercises.command("check")

@@ -6,6 +6,7 @@ from the reader's own file.
     load_corpus("english")    pydoc's topics and the standard library's docstrings, about 2 MB
     load_corpus("source")     the standard library's source, about 10 MB
     load_corpus("book.txt")   your file, or a folder of text files
+    load_corpus("prepared")   what `transnormer-edu data prepare` wrote, of any size: a `TokenFile`
 
 Two promises, without which a held-out loss means nothing:
 
@@ -13,6 +14,8 @@ Two promises, without which a held-out loss means nothing:
    The side depends on the name alone, so it is the same on every machine and in every Python.
 2. *Nothing held out is a copy of something trained on.* A held-out paragraph is dropped when more
    than half of its windows of 8 words occur in the training part.
+
+(A `TokenFile` keeps the first for pieces of a file, and nobody has looked for copies in it.)
 
 `corpus.fingerprint` (sha256 over the texts and their division) says which text it was: it is
 logged and stored with every weight file, since another Python version has other docstrings.
@@ -29,8 +32,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from jaxtyping import Int64
+from torch import Tensor
+
 from transnormer_edu import check
 from transnormer_edu.library_text import docstrings, pydoc_topics, standard_library
+from transnormer_edu.token_file import TokenFile, is_prepared
+from transnormer_edu.tokenizer import Tokenizer
 
 HELD_OUT_SHARE = 0.1
 WINDOW = 8  # words; two texts that share most of their 8-word windows are copies
@@ -60,6 +68,15 @@ class Corpus:
     source: str = field(default="", compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
 
+    @property
+    def train_bytes(self) -> int:
+        """UTF-8 bytes of the training part."""
+        return sum(len(document.text.encode()) for document in self.train)
+
+    def row(self, tokenizer: Tokenizer) -> Int64[Tensor, "tokens"]:
+        """The training part as one row of ids."""
+        return tokenizer.encode_documents(document.text for document in self.train)
+
     @cached_property
     def held_out_text(self) -> str:
         """The held-out documents as one text: what `evaluate` and `zlib` are compared on."""
@@ -84,8 +101,8 @@ class Corpus:
         return f"{self.name}: {train} to train on, {held_out} held out, sha256 {self.fingerprint}"
 
 
-def load_corpus(source: str | Path = "english") -> Corpus:
-    """The corpus "english", "source", or that of a file or folder.
+def load_corpus(source: str | Path = "english") -> Corpus | TokenFile:
+    """The corpus "english", "source", or that of a file or folder; a prepared text as it is.
 
     Errors: FileNotFoundError for a path that is not there; ValueError for a file that is not UTF-8
     text, is empty or is too short to be divided; PermissionError for one that may not be read.
@@ -99,6 +116,8 @@ def load_corpus(source: str | Path = "english") -> Corpus:
     if not isinstance(source, str | Path) or source == "":
         raise ValueError(f"data is {source!r}, expected english, source, or a file or folder.")
     path = Path(source).expanduser().absolute()
+    if is_prepared(path):
+        return TokenFile(path)
     return replace(_read_user_text(path), source=str(path))
 
 

@@ -39,6 +39,7 @@ from transnormer_edu.data import Corpus, zlib_bits_per_byte
 from transnormer_edu.pretrained import load_pretrained
 from transnormer_edu.released_config import config_to_json
 from transnormer_edu.settings import TrainSettings
+from transnormer_edu.token_file import TokenFile
 from transnormer_edu.tokenizer import Tokenizer
 from transnormer_edu.weight_files import WEIGHTS
 
@@ -200,7 +201,9 @@ def read_notes(folder: str | Path) -> dict:
     return {key: v if key in plain else json.loads(v) for key, v in notes.items()}
 
 
-def about_run(model: nn.Module, tokenizer, corpus: Corpus, settings: TrainSettings) -> dict:
+def about_run(
+    model: nn.Module, tokenizer, corpus: Corpus | TokenFile, settings: TrainSettings
+) -> dict:
     """What a run is: the model, the text and the settings. Plain values, no paths."""
     text = corpus.held_out_text
     return {
@@ -210,7 +213,7 @@ def about_run(model: nn.Module, tokenizer, corpus: Corpus, settings: TrainSettin
         "corpus": {
             "name": corpus.name,
             "sha256": corpus.fingerprint,
-            "train_bytes": sum(len(document.text.encode()) for document in corpus.train),
+            "train_bytes": corpus.train_bytes,
             "held_out_bytes": len(text.encode()),
             "zlib_bits_per_byte": zlib_bits_per_byte(text),
         },

@@ -110,9 +110,13 @@ class Tokenizer:
     def encode_documents(self, texts: Iterable[str]) -> Int64[Tensor, "tokens"]:
         """One long row of ids: <s> text </s> <s> text </s> ..., what training reads from."""
         row: list[int] = []
-        for ids in self._many(_several(texts)):
+        for ids in self.encode_many(texts):
             row += [self.bos_id, *ids, self.eos_id]
         return torch.tensor(row, dtype=torch.int64)
+
+    def encode_many(self, texts: Iterable[str]) -> list[list[int]]:
+        """`encode` of each text, on all cores."""
+        return self._many(_several(texts))
 
     def _encode(self, text: str) -> list[int]:
         return self._pipeline.encode(text).ids
@@ -121,7 +125,7 @@ class Tokenizer:
         return self._pipeline.decode(ids, skip_special_tokens=True)
 
     def _many(self, texts: Iterable[str]) -> list[list[int]]:
-        return [encoding.ids for encoding in self._pipeline.encode_batch(list(texts))]
+        return [encoding.ids for encoding in self._pipeline.encode_batch_fast(list(texts))]
 
     @cached_property
     def byte_counts(self) -> Int64[Tensor, "vocab"]:

@@ -40,6 +40,7 @@ from transnormer_edu.released_config import config_from_json
 from transnormer_edu.released_tokenizers import load_tokenizer
 from transnormer_edu.run_folder import RunFolder, about_run, weights_folder
 from transnormer_edu.settings import TrainSettings
+from transnormer_edu.token_file import TokenFile
 from transnormer_edu.tokenizer import Tokenizer
 
 
@@ -97,17 +98,18 @@ class Trainer:
         self,
         model: nn.Module,
         tokenizer: Tokenizer,
-        corpus: Corpus,
+        corpus: Corpus | TokenFile,
         settings: TrainSettings,
         folder: str | Path | RunFolder | None = None,
     ):
         check_fit(model, tokenizer)
-        check.kind("corpus", corpus, Corpus)
+        if not isinstance(corpus, TokenFile):
+            check.kind("corpus", corpus, Corpus)
         check.kind("settings", settings, TrainSettings)
         self.tokenizer, self.corpus, self.settings = tokenizer, corpus, settings
         self.device = settings.torch_device()
         self.model = model.to(self.device).train()
-        row = tokenizer.encode_documents(document.text for document in corpus.train)
+        row = corpus.row(tokenizer)
         self.batches = Batches(row, settings.context, settings.batch_size, settings.seed)
         self.optimizer = make_optimizer(model, settings)
         self._about = about_run(model, tokenizer, corpus, settings)
@@ -183,7 +185,7 @@ class Trainer:
         self.optimizer.zero_grad()
         total = torch.zeros((), device=self.device)  # read once: reading makes a GPU stop and wait
         for i in range(self.step * s.accumulate, (self.step + 1) * s.accumulate):
-            ids = self.batches[i].to(self.device)
+            ids = self.batches[i].to(self.device).long()
             with bf16:
                 share = self.model(ids, labels=ids) / s.accumulate
             share.backward()
@@ -270,7 +272,9 @@ class Trainer:
         }
 
 
-def resume(folder: str | Path, corpus: Corpus | None = None, steps: int | None = None) -> Trainer:
+def resume(
+    folder: str | Path, corpus: Corpus | TokenFile | None = None, steps: int | None = None
+) -> Trainer:
     """The run in `folder`, ready to go on after its last whole checkpoint.
 
     corpus   None: read again from where the run had it
@@ -283,7 +287,7 @@ def resume(folder: str | Path, corpus: Corpus | None = None, steps: int | None =
     state = run.reopen()
     about = json.loads(state["about"])
     corpus = load_corpus(about["source"]) if corpus is None else corpus
-    tokenizer = Tokenizer.load(folder)
+    tokenizer = load_tokenizer(folder)
     for what, here, there in (
         ("corpus", corpus.fingerprint, about["corpus"]["sha256"]),
         ("tokenizer", tokenizer.fingerprint, about["tokenizer_sha256"]),

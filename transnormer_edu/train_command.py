@@ -36,7 +36,7 @@ def train(
     data: Annotated[
         str | None,
         typer.Option(
-            help="english, source (both from your Python), or a text file or folder.",
+            help="english, source (both from your Python), a text file or folder, or prepared.",
             show_default="english",
         ),
     ] = None,
@@ -157,6 +157,7 @@ def _trainer(from_, files, model, settings):
     from transnormer_edu.data import load_corpus
     from transnormer_edu.run_folder import is_run
     from transnormer_edu.settings import TrainSettings
+    from transnormer_edu.token_file import TokenFile
     from transnormer_edu.train import Trainer, load_trained, resume
 
     if from_ is not None and is_run(from_):
@@ -165,6 +166,8 @@ def _trainer(from_, files, model, settings):
         return resume(from_, steps=settings.get("steps"))
     chosen = TrainSettings.from_dict(settings)
     corpus = load_corpus(files.get("data", "english"))
+    if isinstance(corpus, TokenFile) and "vocab_size" in model:
+        _refuse_settled(["vocab_size"], corpus.folder, "prepare the text again")
     torch.manual_seed(chosen.seed)
     if from_ is not None:
         _refuse_settled(model, from_, "begin a new run without --from")
@@ -182,13 +185,18 @@ def _refuse_settled(options, from_, advice):
 def _new_model(corpus, kind, vocab_size, **sizes):
     from transnormer_edu.config import TransNormerConfig
     from transnormer_edu.model import TransNormerLLM
+    from transnormer_edu.token_file import TokenFile
     from transnormer_edu.tokenizer import Tokenizer
     from transnormer_edu.transformer import Transformer, TransformerConfig
 
     if kind == Kind.softmax and "decay" in sizes:
         raise ValueError("--decay is of linear attention: leave it, or train --kind linear")
-    texts = (document.text for document in corpus.train)
-    tokenizer = Tokenizer.of_bytes() if vocab_size == 259 else Tokenizer.train(texts, vocab_size)
+    if isinstance(corpus, TokenFile):
+        tokenizer = corpus.tokenizer  # it was settled when the text was prepared
+    elif vocab_size == 259:
+        tokenizer = Tokenizer.of_bytes()
+    else:
+        tokenizer = Tokenizer.train((document.text for document in corpus.train), vocab_size)
     sizes["vocab_size"] = tokenizer.vocab_size
     if kind == Kind.softmax:
         return Transformer(TransformerConfig(**sizes)), tokenizer
