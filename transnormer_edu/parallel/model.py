@@ -37,13 +37,28 @@ class ParallelModel(nn.Module):
         self.shards = shards_of(mesh)
         self.shape = MeshShape(*(mesh[axis].size() for axis in AXES))
 
-    def forward(self, ids: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self, ids: Tensor, labels: Tensor | None = None, targets: Tensor | None = None
+    ) -> Tensor:
         """The loss over all processes' rows; without labels the logits of the own stretch.
 
         ids, labels: (b, n), the rows of this data rank, of which its stretch of columns is used.
+        targets: instead of labels, what to say after each token, -100 where nothing is asked.
         The same loss comes back everywhere; each backward is that of the own share.
         """
-        self.model.check_input(ids, labels)
+        # Moved before it is cut: a stretch's last label is the next stretch's first token.
+        if labels is not None:
+            targets = F.pad(labels[:, 1:].long(), (0, 1), value=IGNORED_LABEL)
+        return self._of_targets(ids, targets)
+
+    def nats(self, ids: Tensor, targets: Tensor) -> float:
+        """Sum of -log p over all processes' rows; targets (b, n): what to say after each token."""
+        count = (targets != IGNORED_LABEL).sum()
+        dist.all_reduce(count, group=self.mesh["data"].get_group())
+        return float(self(ids, targets=targets)) * int(count) if count else 0.0
+
+    def _of_targets(self, ids, targets):
+        self.model.check_input(ids, targets)
         self.shape.check_batch(self.shape.data, ids.shape[1])
         mine = self._stretch(ids.shape[1])
         position = torch.arange(ids.shape[1], device=ids.device)[mine]
@@ -51,11 +66,9 @@ class ParallelModel(nn.Module):
         for block in self.model.model["layers"]:
             x, _ = block(x, position)
         x = self.model.model["final_norm"](x)
-        if labels is None:
+        if targets is None:
             return self._logits(x)
-        # Moved before it is cut: a stretch's last label is the next stretch's first token.
-        labels = F.pad(labels.long()[:, 1:], (0, 1), value=IGNORED_LABEL)[:, mine]
-        return self._loss(x.flatten(0, 1), labels.flatten())
+        return self._loss(x.flatten(0, 1), targets[:, mine].long().flatten())
 
     def _stretch(self, n: int) -> slice:
         """The columns of this process: n / S of them."""
@@ -168,7 +181,7 @@ def _shard(whole: ParallelModel, mesh: DeviceMesh, recompute, bf16, compiled) ->
         if recompute:
             layers[i] = checkpoint_wrapper(block)
         if compiled:
-            layers[i].compile()
+            layers[i].forward = torch.compile(layers[i].forward, dynamic=False)
         fully_shard(layers[i], mesh=mesh, mp_policy=narrow)
     fully_shard(whole, mesh=mesh, mp_policy=exact)
     whole.register_forward_hook(_let_go)

@@ -1,0 +1,140 @@
+"""Checkpoints of a divided model: every process writes its part, while the training goes on.
+
+    runs/NAME/checkpoints/00000120/
+      .metadata, *.distcp     weights and AdamW's moments (torch.distributed.checkpoint)
+      run.json                what else the next step depends on
+
+`.metadata` is written last: a folder without it was never finished and is removed. What is stored
+says nothing of the mesh, so a run may go on with another one. The fused projections are by heads
+(order.py); `load_weights` reads such a checkpoint in one process, as a model of the released order.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.utils._pytree import tree_map
+
+from transnormer_edu.atomic import write_text
+from transnormer_edu.parallel.order import weights_as_released, weights_by_heads
+from transnormer_edu.parallel.processes import on_first
+from transnormer_edu.pretrained import MODELS
+from transnormer_edu.released_config import config_from_json
+
+FOLDER, DONE, NOTES = "checkpoints", ".metadata", "run.json"
+
+
+def newest(run: str | Path) -> Path | None:
+    """The last whole checkpoint of the run in this folder; None where there is none."""
+    folder = Path(run) / FOLDER
+    return max((one.parent for one in folder.glob(f"*/{DONE}")), default=None)
+
+
+def notes_of(checkpoint: Path) -> dict:
+    """What run.json of a checkpoint says. ValueError where it is damaged."""
+    try:
+        return json.loads((checkpoint / NOTES).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{checkpoint} is damaged ({error}): take the one before it") from error
+
+
+class Checkpoints:
+    """Writes the checkpoints of one run; all processes make one, and call it together."""
+
+    def __init__(self, run: str | Path):
+        self.folder = Path(run) / FOLDER
+        self.group = dist.new_group(backend="gloo")  # of its own: it sends while training sends
+        self.pending, self.last = None, None
+
+    def save(self, model: nn.Module, optimizer, step: int, notes: dict) -> None:
+        """Begin to write; `model`: the one inside. The training may go on at once."""
+        self.wait()
+        path = self.folder / f"{step:08d}"
+        if path == self.last:
+            return
+        on_first(_begin, path, notes)
+        # Before its first step AdamW remembers nothing, and asking would make it count one.
+        state = tree_map(_own_copy, state_of(model, optimizer if step else None))
+        self.pending = dcp.async_save(state, checkpoint_id=path, process_group=self.group)
+        self.last = path
+
+    def wait(self) -> None:
+        """Until the checkpoint under way is whole; only then older ones are removed."""
+        if self.pending is not None:
+            self.pending.result()
+            self.pending = None
+            dist.barrier(self.group)
+            on_first(_keep_only, self.folder, self.last)
+
+
+def restore(path: Path, model: nn.Module, optimizer) -> None:
+    """Inverse of `Checkpoints.save`, on any mesh."""
+    fresh = notes_of(path)["step"] == 0
+    state = state_of(model, None if fresh else optimizer)
+    dcp.load(state, checkpoint_id=path)
+    set_model_state_dict(model, state["model"])
+    if not fresh:
+        set_optimizer_state_dict(model, optimizer, state["optimizer"])
+
+
+def state_of(model: nn.Module, optimizer=None) -> dict:
+    """Weights, and what the optimizer remembers: this process's parts."""
+    state = {"model": get_model_state_dict(model)}
+    if optimizer is not None:
+        state["optimizer"] = get_optimizer_state_dict(model, optimizer)
+    return state
+
+
+def whole_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """All weights in process 0, on its CPU, in the released order; {} elsewhere."""
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    return weights_as_released(get_model_state_dict(model, options=options), model.config)
+
+
+def load_weights(run: str | Path) -> nn.Module:
+    """The model of a run's newest checkpoint, in one process: for `save_pretrained`, or to use."""
+    path = newest(run)
+    if path is None:
+        raise FileNotFoundError(f"there is no whole checkpoint in {Path(run) / FOLDER}")
+    config = notes_of(path)["about"]["config"]
+    kind = MODELS[config["model_type"]]
+    model = kind(config_from_json(kind.config_class, config))
+    state = {"model": weights_by_heads(model.state_dict(), model.config)}
+    dcp.load(state, checkpoint_id=path, no_dist=True)
+    model.load_state_dict(weights_as_released(state["model"], model.config))
+    return model
+
+
+def sweep(run: str | Path) -> None:
+    """Remove what was never finished."""
+    for path in (Path(run) / FOLDER).glob("*"):
+        if not (path / DONE).exists():
+            shutil.rmtree(path)
+
+
+def _begin(path: Path, notes: dict) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    write_text(path / NOTES, json.dumps(notes) + "\n")
+
+
+def _keep_only(folder: Path, kept: Path) -> None:
+    for path in folder.iterdir():
+        if path.name < kept.name:
+            shutil.rmtree(path)
+
+
+def _own_copy(x):
+    """On a CPU the next update would change what is being written."""
+    return x.clone() if isinstance(x, torch.Tensor) and x.device.type == "cpu" else x
