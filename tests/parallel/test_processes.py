@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 
 import torch.distributed as dist
 
@@ -32,10 +33,8 @@ def test_a_dead_process_is_not_waited_for():
             "TORCHELASTIC_USE_AGENT_STORE": "True",
         }  # fmt: skip
         late = _start(job | {"RANK": "1"})
-        try:
-            late.wait(timeout=6)
-        except subprocess.TimeoutExpired:
-            pass  # it tries the dead port
+        with suppress(subprocess.TimeoutExpired):
+            late.wait(timeout=6)  # it tries the dead port
         assert late.poll() is None
         said = [child.communicate(timeout=60)[0] for child in (_start(job | {"RANK": "0"}), late)]
     assert [text.strip() for text in said] == ["3", "3"]
