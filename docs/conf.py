@@ -27,6 +27,7 @@ suppress_warnings = ["config.cache"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+autodoc_inherit_docstrings = False  # what PyTorch says of a method stands in its own pages
 toc_object_entries = False
 add_module_names = False
 
