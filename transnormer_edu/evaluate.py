@@ -141,7 +141,8 @@ def _in_one_go(model, row, context, device):
 def _score(pairs, byte_counts) -> Score:
     nats, tokens, size = 0.0, 0, 0
     for logits, targets in pairs:
-        flat = logits.flatten(0, 1).float()
+        flat = logits.flatten(0, 1)
+        flat = flat.to(torch.promote_types(flat.dtype, torch.float32))
         goal = targets.flatten().to(flat.device)
         nats += F.cross_entropy(flat, goal, ignore_index=IGNORED_LABEL, reduction="sum").item()
         scored = targets[targets != IGNORED_LABEL]
