@@ -22,7 +22,17 @@ PARTS = [
     ("imports run downwards only", ["-c", LINT_IMPORTS], {}),
     (
         "the package, the kernels and the tools",
-        [*PYTEST, "-n", "2", "-m", "not slow", "--durations=10", "--ignore=tests/browser"],
+        [
+            *PYTEST,
+            "-n",
+            "2",
+            "--dist",
+            "loadgroup",
+            "-m",
+            "not slow",
+            "--durations=10",
+            "--ignore=tests/browser",
+        ],
         {"OMP_NUM_THREADS": "1"},  # two workers share what may be two processors
     ),
     ("the lessons, executed once (make course)", ["-m", "transnormer_edu.course"], {}),

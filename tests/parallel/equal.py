@@ -6,6 +6,7 @@ Writes results.json: per mesh and case the largest differences, and what was sen
 import json
 import sys
 from dataclasses import asdict
+from functools import cache
 from itertools import product
 from math import prod
 
@@ -32,6 +33,16 @@ SETTINGS = TrainSettings(weight_decay=0.1, learning_rate=1e-2, device="cpu")
 def shapes(world):
     sizes = product(range(1, world + 1), repeat=3)
     return [MeshShape(*axes) for axes in sizes if prod(axes) == world]
+
+
+def runs(world, every_case):
+    """Shape, case and exchange: on every mesh the plain model, on some (or all) the others."""
+    for shape in shapes(world):
+        yield shape, "plain", "ring"
+        if shape.sequence > 1:
+            yield shape, "plain", "gather"
+        if every_case or world == 2 or shape == MeshShape(sequence=2, tensor=2):
+            yield from ((shape, case, "ring") for case in CASES if case != "plain")
 
 
 def make(case):
@@ -76,11 +87,15 @@ def gap(a, b):
     return max(float((a[name] - b[name]).abs().max()) for name in a)
 
 
-def compare(case, shape, exchange, recompute):
+@cache
+def in_one_process(case):
     batches = [models.tokens(ROWS, TOKENS, seed=i) for i in range(STEPS)]
-    one = make(case)
-    logits = one(batches[0]).detach()
-    expected, grads, weights = steps(one, batches, slice(None))
+    model = make(case)
+    return batches, model(batches[0]).detach(), steps(model, batches, slice(None))
+
+
+def compare(case, shape, exchange, recompute):
+    batches, logits, (expected, grads, weights) = in_one_process(case)
     mesh = make_mesh(shape)
     model = divide(make(case), mesh, exchange=exchange, recompute=recompute)
     size = ROWS // shape.data
@@ -91,12 +106,7 @@ def compare(case, shape, exchange, recompute):
     width = TOKENS // shape.sequence
     column = mesh.get_local_rank("sequence") * width
     found, own_grads, own_weights = steps(model, batches, rows)
-    twice = torch.cat([batches[0], batches[1]], dim=1)
-    with MessageCounter() as more:
-        model(twice[rows], labels=twice[rows]).backward()
-    with MessageCounter() as sent:
-        model(batches[0][rows], labels=batches[0][rows]).backward()
-    config = one.config
+    config = model.config
     result = dict(
         case=case, **asdict(shape), exchange=exchange, recompute=recompute,
         logits=float((own - logits[rows, column : column + width]).abs().max()),
@@ -104,24 +114,31 @@ def compare(case, shape, exchange, recompute):
         norm=max(abs(a - b) for a, b in zip(found["norms"], expected["norms"], strict=True)),
         gradients=gap(named(own_grads, config), grads),
         weights=gap(named(own_weights, config), weights),
-        sent=dict(sent.bytes), times=dict(sent.times),
         at={axis: mesh.get_local_rank(axis) for axis in ("data", "sequence", "tensor")},
     )  # fmt: skip
-    result["sent, twice the length"] = dict(more.bytes)
+    if case == "plain":
+        result |= messages(model, batches[0][rows], torch.cat(batches[:2], dim=1)[rows])
     gathered = [None] * dist.get_world_size()
     dist.all_gather_object(gathered, result)
     return gathered
 
 
-def main(path):
+def messages(model, ids, longer):
+    """What one pass there and back sends; the same for twice the length."""
+    sent, more = MessageCounter(), MessageCounter()
+    for counter, rows in ((more, longer), (sent, ids)):
+        with counter:
+            model(rows, labels=rows).backward()
+    return {"sent": dict(sent.bytes), "times": dict(sent.times), "sent, longer": dict(more.bytes)}
+
+
+def main(path, which=""):
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     results = []
-    for shape in shapes(dist.get_world_size()):
-        for case in CASES:
-            results.append(compare(case, shape, "ring", recompute=case != "plain"))
-        if shape.sequence > 1:
-            results.append(compare("plain", shape, "gather", recompute=True))
+    for shape, case, exchange in runs(dist.get_world_size(), which == "all"):
+        recompute = case != "plain" or exchange != "ring"
+        results.append(compare(case, shape, exchange, recompute))
     if dist.get_rank() == 0:
         with open(path, "w") as file:
             json.dump(results, file)

@@ -1,35 +1,28 @@
 """Every mesh of 2 and of 4 processes gives the numbers of one, in float64."""
 
 import json
+from functools import cache, partial
 
 import pytest
 
-from tests.parallel.equal import CASES, shapes
+from tests.parallel.equal import runs, shapes
 from tests.parallel.start import torchrun
 
 BOUND = 1e-10
-RUNS = [
-    (world, shape, case, exchange)
-    for world in (2, 4)
-    for shape in shapes(world)
-    for case, exchange in [*((c, "ring") for c in CASES), ("plain", "gather")]
-    if exchange == "ring" or shape.sequence > 1
-]
+RUNS = [(world, *run) for world in (2, 4) for run in runs(world, every_case=False)]
+pytestmark = pytest.mark.xdist_group("equal")  # one worker: it has the results
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """What each of the two jobs found, by world size: a job runs through all its meshes."""
-    found = {}
+    """What a job found, by the number of its processes: a job runs through all its meshes."""
+    return cache(partial(_results, tmp_path_factory))
 
-    def of(world):
-        if world not in found:
-            path = tmp_path_factory.mktemp("equal") / "results.json"
-            torchrun(world, "tests/parallel/equal.py", path, seconds=400)
-            found[world] = json.loads(path.read_text())
-        return found[world]
 
-    return of
+def _results(tmp_path_factory, world, which=""):
+    path = tmp_path_factory.mktemp("equal") / "results.json"
+    torchrun(world, "tests/parallel/equal.py", path, which, seconds=400)
+    return json.loads(path.read_text())
 
 
 def pick(results, shape, case, exchange):
@@ -41,11 +34,23 @@ def pick(results, shape, case, exchange):
     return one
 
 
+def check_equal(processes):
+    for process in processes:
+        for what in ("logits", "loss", "gradients", "norm", "weights"):
+            assert process[what] < BOUND, (what, process)
+
+
 @pytest.mark.parametrize("world, shape, case, exchange", RUNS)
 def test_many_processes_are_one(results, world, shape, case, exchange):
-    for process in pick(results(world), shape, case, exchange):
-        for what in ("logits", "loss", "gradients", "norm", "weights"):
-            assert process[what] < BOUND, what
+    check_equal(pick(results(world), shape, case, exchange))
+
+
+@pytest.mark.slow
+def test_every_case_on_every_mesh(results):
+    found = results(4, "all")
+    assert len(found) == len(list(runs(4, every_case=True)))
+    for processes in found:
+        check_equal(processes)
 
 
 @pytest.mark.parametrize("world, shape", [(w, s) for w in (2, 4) for s in shapes(w)])
@@ -70,7 +75,7 @@ def test_messages_do_not_grow_with_the_length(results):
     for run in results(2) + results(4):
         if run[0]["case"] == "plain":
             for process in run:
-                short, long = process["sent"], process["sent, twice the length"]
+                short, long = process["sent"], process["sent, longer"]
                 for kind in ("send", "receive", "all-gather", "reduce-scatter"):
                     assert short.get(kind) == long.get(kind), (kind, process)
                 if process["tensor"] > 1:

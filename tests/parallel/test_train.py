@@ -14,7 +14,10 @@ from transnormer_edu.data import load_corpus
 from transnormer_edu.parallel.checkpoints import load_weights, newest
 from transnormer_edu.train import Trainer
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX"),
+    pytest.mark.xdist_group("parallel training"),  # one worker: it has the runs
+]
 RUNS = ("killed", "moved")
 
 
