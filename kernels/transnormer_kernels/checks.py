@@ -3,8 +3,10 @@
 import os
 
 import torch
+from torch.utils.weak import WeakTensorKeyDictionary
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+KNOWN = WeakTensorKeyDictionary()  # rate -> its version when its values were last read
 
 
 def require(ok, error, sentence):
@@ -43,7 +45,7 @@ def check_tensor(name, x, shape, dtypes, device):
 
 
 def check_rate(rate, b, h, device):
-    """rate (h,) or (b, h), floating, fixed, ≥ 0. A GPU's values are not read: it would wait."""
+    """rate (h,) or (b, h), floating, fixed, finite, ≥ 0."""
     require(
         isinstance(rate, torch.Tensor),
         TypeError,
@@ -67,17 +69,24 @@ def check_rate(rate, b, h, device):
         not rate.requires_grad, ValueError,
         "rate requires a gradient, but the decay is fixed here, not learned; pass rate.detach().",
     )  # fmt: skip
-    if (
-        type(rate) is torch.Tensor
-        and rate.device.type == "cpu"
-        and not torch.compiler.is_compiling()
-    ):
-        ok = bool(((rate >= 0) & rate.isfinite()).all())
-        require(
-            ok,
-            ValueError,
-            f"rate lies in {rate.min():g}…{rate.max():g}; finite rates ≥ 0 were expected.",
+    check_values(rate)
+
+
+def check_values(rate):
+    """rate is finite and ≥ 0. A GPU's is read once, since the host has to wait for it.
+
+    Where there are no values to read, it is not: in a tracer, and while a CUDA graph is recorded.
+    """
+    if torch.compiler.is_compiling() or type(rate) is not torch.Tensor or rate.is_meta:
+        return
+    version = 0 if rate.is_inference() else rate._version
+    if rate.is_cuda and (KNOWN.get(rate) == version or torch.cuda.is_current_stream_capturing()):
+        return
+    if not ((rate >= 0) & rate.isfinite()).all():
+        raise ValueError(
+            f"rate lies in {rate.min():g}…{rate.max():g}; finite rates ≥ 0 were expected."
         )
+    KNOWN[rate] = version
 
 
 def check_operator(q, k, v, rate, state=None):

@@ -55,11 +55,12 @@ def decode_op(
     dv = v.shape[-1]
     o = torch.empty_like(v)
     columns = min(COLUMNS, padded(dv))
-    decode_kernel[(b * h, triton.cdiv(dv, columns))](
-        q, k, v, rate, state, o, q.stride(), k.stride(), v.stride(), rate.expand(b, h).stride(),
-        state.stride(), o.stride(), h,
-        DK=dk, DV=dv, DK_TILE=padded(dk), DV_TILE=columns, num_warps=4,
-    )  # fmt: skip
+    with torch.cuda.device_of(q):
+        decode_kernel[(b * h, triton.cdiv(dv, columns))](
+            q, k, v, rate, state, o, q.stride(), k.stride(), v.stride(),
+            rate.expand(b, h).stride(), state.stride(), o.stride(), h,
+            DK=dk, DV=dv, DK_TILE=padded(dk), DV_TILE=columns, num_warps=4,
+        )  # fmt: skip
     return o
 
 

@@ -38,9 +38,7 @@ def lightning_attention(q, k, v, rate, state=None, return_state=False):
         TypeError, ValueError: what does not fit, with its numbers, before any launch.
         RuntimeError: tensors on a CPU while Triton does not run in its interpreter.
     """
-    if torch.is_autocast_enabled(getattr(getattr(q, "device", None), "type", "cpu")):
-        dtype = torch.get_autocast_dtype(q.device.type)
-        q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
+    q, k, v = map(in_autocast, (q, k, v))
     check_operator(q, k, v, rate, state)
     check_launch(q)
     o, final_state, _ = torch.ops.transnormer.lightning_attention(
@@ -61,6 +59,15 @@ def tma_ready(*tensors):
         if x.stride(-1) != 1 or x.data_ptr() % 16 or any(s <= 0 or s % 16 for s in steps):
             return False
     return True
+
+
+def in_autocast(x):
+    """x as autocast's own operators take it: in its dtype, but for float64, which stays."""
+    if not isinstance(x, torch.Tensor) or not x.is_floating_point() or x.dtype == torch.float64:
+        return x
+    kind = x.device.type
+    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return x.to(torch.get_autocast_dtype(kind)) if on else x
 
 
 thread = threading.local()

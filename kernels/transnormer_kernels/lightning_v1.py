@@ -58,11 +58,13 @@ def left_product(q, k, v, rate, reverse=False):
     o = torch.empty_like(v)
     tiles = v1_tiles(q.dtype, dk, dv)
     grid = (triton.cdiv(n, tiles.chunk), b * h * triton.cdiv(dv, tiles.columns))
-    left_product_kernel[grid](
-        q, k, v, o, rate, q.stride(), k.stride(), v.stride(), o.stride(), rate.stride(), h, n,
-        DK=dk, DV=dv, DK_TILE=padded(dk), DV_TILE=tiles.columns, BLOCK=tiles.chunk, REVERSE=reverse,
-        num_warps=tiles.warps, num_stages=tiles.stages,
-    )  # fmt: skip
+    sizes = {"DK": dk, "DV": dv, "DK_TILE": padded(dk), "DV_TILE": tiles.columns}
+    with torch.cuda.device_of(q):
+        left_product_kernel[grid](
+            q, k, v, o, rate, q.stride(), k.stride(), v.stride(), o.stride(), rate.stride(), h, n,
+            **sizes, BLOCK=tiles.chunk, REVERSE=reverse,
+            num_warps=tiles.warps, num_stages=tiles.stages,
+        )  # fmt: skip
     return o
 
 

@@ -87,10 +87,11 @@ def launch(kernel, tensors, width, eps, gated):
     outer, inner, _ = views[0].shape
     tile = triton.next_power_of_2(width)
     strides = [(0, 0, 0) if x is None else x.stride() for x in views]
-    kernel[(outer * inner,)](
-        *views, *strides, inner, eps,
-        WIDTH=width, TILE=tile, GATED=gated, num_warps=norm_warps(tile),
-    )  # fmt: skip
+    with torch.cuda.device_of(views[0]):
+        kernel[(outer * inner,)](
+            *views, *strides, inner, eps,
+            WIDTH=width, TILE=tile, GATED=gated, num_warps=norm_warps(tile),
+        )  # fmt: skip
 
 
 @torch.library.custom_op("transnormer::srmsnorm", mutates_args=())

@@ -69,14 +69,16 @@ def v1_tiles(dtype, dk, dv):
     return Tiles(64, min(dv, 64), 4, 2) if dk <= 128 else Tiles(32, min(dv, 64), 4, 2)
 
 
-def projection_tiles(width, out):
+def projection_tiles(width, out, pair=False):
     """For one token: `columns` features per program, several programs on each multiprocessor.
 
-    A thread has eight 16-byte loads under way: that hides the memory's latency, and the tile fits
-    into its registers.
+    A thread has eight 16-byte loads under way: that hides the memory's latency. It holds at most
+    128 numbers, those of a second matrix (`pair`) included: more spill.
     """
     warps = 8 if width > 2048 else 4
-    return Tiles(1, 4 if out <= 2048 or width > 2048 else 8, warps, 1)
+    columns = 4 if out <= 2048 or width > 2048 else 8
+    fit = 128 * 32 * warps // (padded(width) * (2 if pair else 1))
+    return Tiles(1, max(1, min(columns, fit)), warps, 1)
 
 
 def norm_warps(width):

@@ -50,6 +50,37 @@ def projection_kernel(
         tl.store(y + row * y_stride + o, result.to(y.dtype.element_ty), o < OUT)
 
 
+def check_projection(x, w, norm, gate, pair, silu_below, add):
+    """TypeError or ValueError for what does not fit."""
+    require(isinstance(x, torch.Tensor), TypeError, f"x is a {type(x).__name__}; pass a tensor.")
+    check_tensor("x", x, (None, None), DTYPES, x.device)
+    b, width = x.shape
+    check_tensor("w", w, (None, width), (x.dtype,), x.device)
+    out = w.shape[0]
+    require(1 <= b <= MOST_ROWS, ValueError, f"x has {b} rows; 1 to {MOST_ROWS} were expected.")
+    require(norm or gate is None, ValueError, "a gate came without norm; it multiplies the norm.")
+    require(
+        0 <= silu_below <= out, ValueError, f"silu_below is {silu_below}; 0 to {out} was expected."
+    )
+    optional = {"pair": (pair, w.shape), "gate": (gate, x.shape), "add": (add, (b, out))}
+    optional = {name: two for name, two in optional.items() if two[0] is not None}
+    for name, (tensor, shape) in optional.items():
+        check_tensor(name, tensor, shape, (x.dtype,), x.device)
+    given = {"x": x, "w": w} | {name: tensor for name, (tensor, _) in optional.items()}
+    for name, tensor in given.items():
+        ordered = tensor.is_contiguous() if name in ("w", "pair") else tensor.stride(-1) == 1
+        require(
+            ordered, ValueError,
+            f"{name} has strides {tensor.stride()}; matrices must be contiguous, and rows of unit "
+            "stride: call .contiguous() first.",
+        )  # fmt: skip
+    require(
+        not torch.is_grad_enabled() or not any(x.requires_grad for x in given.values()),
+        ValueError,
+        "projection has no gradient, but an input requires one; call it under torch.no_grad().",
+    )
+
+
 def projection(x, w, *, norm=False, gate=None, pair=None, silu_below=0, add=None, eps=EPS):
     """y = w f(x), for at most 8 rows x, with all that surrounds it (see above). No gradients.
 
@@ -58,25 +89,11 @@ def projection(x, w, *, norm=False, gate=None, pair=None, silu_below=0, add=None
     so many features of y go through silu. Returns y (b, out).
     Raises TypeError or ValueError for what does not fit, before any launch.
     """
-    check_tensor("x", x, (None, None), DTYPES, x.device)
-    (b, width), out = x.shape, w.shape[0]
-    require(1 <= b <= MOST_ROWS, ValueError, f"x has {b} rows; 1 to {MOST_ROWS} were expected.")
-    require(norm or gate is None, ValueError, "a gate came without norm; it multiplies the norm.")
-    for name, tensor, shape in (
-        ("w", w, (out, width)), ("pair", pair, (out, width)),
-        ("gate", gate, (b, width)), ("add", add, (b, out)),
-    ):  # fmt: skip
-        if tensor is not None:
-            check_tensor(name, tensor, shape, (x.dtype,), x.device)
-    matrices = [m for m in (w, pair) if m is not None]
-    require(
-        all(m.is_contiguous() for m in matrices)
-        and all(t is None or t.stride(-1) == 1 for t in (x, gate, add)), ValueError,
-        "matrices must be contiguous, and rows of unit stride: call .contiguous() first.",
-    )  # fmt: skip
+    check_projection(x, w, norm, gate, pair, silu_below, add)
     check_launch(x)
+    (b, width), out = x.shape, w.shape[0]
     y = torch.empty(b, out, dtype=x.dtype, device=x.device)
-    tiles = projection_tiles(width, out)
+    tiles = projection_tiles(width, out, pair is not None)
     stride = lambda t: 0 if t is None else t.stride(0)  # noqa: E731
     with torch.cuda.device_of(x):
         projection_kernel[(triton.cdiv(out, tiles.columns),)](

@@ -104,21 +104,24 @@ def product_op(
 ) -> torch.Tensor:  # fmt: skip
     (rows, inputs), outputs = x.shape, qweight.shape[1]
     y = x.new_empty(rows, outputs)
-    if 0 < rows <= ROW_BY_ROW:
-        tiles = row_tiles(x.dtype)
-        row_kernel[(triton.cdiv(outputs, tiles.columns), rows)](
-            x, qweight, qzeros, scales, group, order, y, x.stride(), inputs, outputs,
-            BITS=bits, ORDERED=order is not None, WORDS=tiles.chunk, COLUMNS=tiles.columns,
-            STAGES=tiles.stages, num_warps=tiles.warps,
-        )  # fmt: skip
-    elif rows:
-        x = x if order is None else x[:, order]  # one more pass over x: little beside the product
-        size, tiles = product_rows(x.dtype, rows), product_tiles(x.dtype, rows)
-        product_kernel[(triton.cdiv(rows, size), triton.cdiv(outputs, tiles.columns))](
-            x, qweight, qzeros, scales, group, y, x.stride(), rows, inputs, outputs,
-            BITS=bits, ROWS=size, COLUMNS=tiles.columns, INPUTS=tiles.chunk,
-            num_warps=tiles.warps, num_stages=tiles.stages,
-        )  # fmt: skip
+    if rows > ROW_BY_ROW and order is not None:
+        x, order = x[:, order], None  # one more pass over x: little beside the product
+    sizes, weights = (inputs, outputs), (qweight, qzeros, scales, group)
+    with torch.cuda.device_of(x):
+        if 0 < rows <= ROW_BY_ROW:
+            tiles = row_tiles(x.dtype)
+            row_kernel[(triton.cdiv(outputs, tiles.columns), rows)](
+                x, *weights, order, y, x.stride(), *sizes,
+                BITS=bits, ORDERED=order is not None, WORDS=tiles.chunk, COLUMNS=tiles.columns,
+                STAGES=tiles.stages, num_warps=tiles.warps,
+            )  # fmt: skip
+        elif rows:
+            size, tiles = product_rows(x.dtype, rows), product_tiles(x.dtype, rows)
+            product_kernel[(triton.cdiv(rows, size), triton.cdiv(outputs, tiles.columns))](
+                x, *weights, y, x.stride(), rows, *sizes,
+                BITS=bits, ROWS=size, COLUMNS=tiles.columns, INPUTS=tiles.chunk,
+                num_warps=tiles.warps, num_stages=tiles.stages,
+            )  # fmt: skip
     return y
 
 

@@ -18,6 +18,7 @@ import torch
 import triton
 import triton.backends.nvidia
 from transnormer_kernels import decode, lightning_v1, norm, plan, quantised, scan
+from transnormer_kernels.projection import projection_kernel
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -48,6 +49,8 @@ def source(kernel, dtype, constants, described=(), dims=4):
         elif name in described:
             signature[name] = f"tensordesc<{dtype}[1, 1, {constants['CHUNK']}, {described[name]}]>"
         elif name in WHOLE:
+            signature[name], attrs[(index,)] = "i32", DIVISIBLE
+        elif name.endswith("_stride") or name == "activated":
             signature[name], attrs[(index,)] = "i32", DIVISIBLE
         elif name == "eps":
             signature[name] = "fp32"
@@ -116,6 +119,25 @@ def norms(dtype, width):
         yield kernel.__name__, source(kernel, TYPES[dtype], constants, dims=3), tiles
 
 
+PROJECTIONS = {  # what stands around each matrix when a model decodes: see decoder.py
+    "q, k, v, u": {"NORM"},
+    "out": {"NORM", "GATED", "ADD"},
+    "glu": {"NORM", "PAIR"},
+    "down": {"ADD"},
+}
+
+
+def projections(dtype, width, out):
+    for flags in PROJECTIONS.values():
+        tiles = plan.projection_tiles(width, out, "PAIR" in flags)
+        size = {"IN": width, "OUT": out, "IN_TILE": triton.next_power_of_2(width)}
+        constants = size | {"OUT_TILE": tiles.columns}
+        constants |= {flag: flag in flags for flag in ("NORM", "GATED", "PAIR", "ADD")}
+        pointers = {"GATED": "gate", "PAIR": "w2", "ADD": "add"}
+        constants |= {name: None for flag, name in pointers.items() if flag not in flags}
+        yield "projection", source(projection_kernel, TYPES[dtype], constants), tiles
+
+
 def few_bits(dtype, bits):
     """One row with the groups' order, and each number of rows that has tiles of its own."""
     name, tiles = TYPES[dtype], plan.row_tiles(dtype)
@@ -152,6 +174,9 @@ def configurations(arch, every):
     for width in (1000, 1024, 4096, 8192, 16384) if every else (4096, 16384):
         for found in norms(torch.bfloat16, width):
             yield {"width": width}, *found
+    for width, out in product((1024, 2048, 8192, 16384), (2048, 8192)):
+        for found in projections(torch.bfloat16, width, out):
+            yield {"width": width, "out": out}, *found
     for dtype, bits in product(TYPES, (2, 4, 8)):
         for found in few_bits(dtype, bits):
             yield {"dtype": TYPES[dtype], "bits": bits}, *found

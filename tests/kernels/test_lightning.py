@@ -1,9 +1,11 @@
 """lightning_attention against float64: sizes, strides, states, rates, gradients, PyTorch."""
 
+from itertools import product
+
 import pytest
 import torch
 
-from .conftest import ANYWHERE, BOUND, EVERYWHERE, HALF, ONLY_GPU, bound
+from .conftest import ANYWHERE, BOUND, EVERYWHERE, HALF, ONLY_GPU, bound, places
 from .reference import error, left_product, recurrence, wide
 
 kernels = pytest.importorskip("transnormer_kernels")
@@ -25,9 +27,10 @@ def agree(dtype, found, wanted):
     assert all(e <= bound(dtype, n) for e in errors), errors
 
 
-def check(dtype, device, b, h, n, dk, dv, rate):
+def check(dtype, device, b, h, n, dk, dv, rate, layout=lambda x: x):
     """Output, final state and all gradients, with a state coming in."""
-    q, k, v, do = tensors(device, dtype, b, h, n, dk, dv)
+    *narrow, do = tensors(device, dtype, b, h, n, dk, dv, grad=False)
+    q, k, v = (layout(x).requires_grad_() for x in narrow)
     state = torch.randn(b, h, dk, dv, device=device).requires_grad_()
     dfinal = torch.randn(b, h, dk, dv, device=device)
     leaves = [q, k, v, state]
@@ -60,6 +63,24 @@ def test_every_row_of_the_tables(device, dtype, n, h, dk, dv):
     check(dtype, device, 1, h, n, dk, dv, torch.tensor(RATES, device=device))
 
 
+PADDED = (16, 32, 64, 128, 256)  # what head sizes are padded to: the tables know no others
+
+
+@pytest.mark.parametrize("layout", ["as it is", "odd rows"])
+@pytest.mark.parametrize("dk, dv", list(product(PADDED, repeat=2)))
+@pytest.mark.parametrize("device, dtype", places(torch.bfloat16))
+def test_all_tiles_with_and_without_tma(device, dtype, dk, dv, layout):
+    """Two segments. The copy engine wants rows that begin at 16 bytes; pointers take the others."""
+    rate = torch.tensor(RATES, device=device)
+    check(dtype, device, 1, 3, 330, dk, dv, rate, LAYOUTS[layout])
+
+
+@pytest.mark.parametrize("dk, dv", list(product(PADDED, (16, 32))))
+@pytest.mark.parametrize("device, dtype", places(torch.float32)[-1:])
+def test_all_tiles_in_float32(device, dtype, dk, dv):
+    check(dtype, device, 1, 3, 330, dk, dv, torch.tensor(RATES, device=device))
+
+
 @ANYWHERE
 def test_a_rate_for_each_sequence(device, dtype):
     q, k, v, _ = tensors(device, dtype, 2, 3, 40, 16, 24, grad=False)
@@ -75,6 +96,8 @@ def packed(x):
 
 
 LAYOUTS = {
+    "as it is": lambda x: x,
+    "odd rows": lambda x: torch.nn.functional.pad(x, (0, 4))[..., :-4],
     "packed": packed,
     "every second column": lambda x: torch.stack([x, x], -1).flatten(-2)[..., ::2],
     "columns outside": lambda x: x.transpose(2, 3).contiguous().transpose(2, 3),
@@ -255,6 +278,51 @@ def test_refuses_what_does_not_fit(case, name):
         pytest.skip("v1 takes no state")
     with pytest.raises(kind, match=words):
         getattr(kernels, name)(**arguments)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_autocast_casts_nothing_that_its_own_operators_would_not(place):
+    x = torch.zeros(1, 2, 5, 16)
+    for wrong, words in [(x.double(), "is torch.float64"), ([1.0], "is a list")]:
+        operands = [x, x, x]
+        operands[place] = wrong
+        with torch.autocast("cpu", torch.float16), pytest.raises(TypeError, match=words):
+            attention(*operands, torch.zeros(2))
+
+
+@pytest.mark.parametrize("device, dtype", places(torch.float32)[-1:])
+def test_a_rate_on_a_gpu_is_read_once_and_again_when_it_changes(device, dtype):
+    q, k, v, _ = tensors(device, dtype, 1, 2, 20, 16, 16, grad=False)
+    rate = torch.tensor([0.0, 0.3], device=device)
+    attention(q, k, v, rate)
+    torch.cuda.set_sync_debug_mode("error")  # raises where the host would wait
+    try:
+        attention(q, k, v, rate)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    rate[1] = -0.2
+    for call in (attention, kernels.lightning_attention_v1):
+        with pytest.raises(ValueError, match="-0.2"):
+            call(q, k, v, rate)
+    with pytest.raises(ValueError, match="nan"):
+        kernels.decode_step(
+            q[:, :, 0], k[:, :, 0], v[:, :, 0], rate / 0, torch.zeros(1, 2, 16, 16, device=device)
+        )
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_tensors_on_a_gpu_that_is_not_the_current_one():
+    q, k, v, _ = tensors("cuda:1", torch.float32, 1, 2, 20, 16, 16, grad=False)
+    rate, state = torch.tensor([0.0, 0.3], device="cuda:1"), torch.zeros(1, 2, 16, 16).to("cuda:1")
+    o, final = recurrence(q, k, v, rate)
+    for call in (attention, kernels.lightning_attention_v1):
+        assert error(call(q, k, v, rate), o) <= BOUND[torch.float32]
+    for t in range(20):
+        kernels.decode_step(q[:, :, t], k[:, :, t], v[:, :, t], rate, state)
+    assert error(state, final) <= BOUND[torch.float32]
+    ref = q.double() * torch.rsqrt(q.double().pow(2).mean(-1, keepdim=True) + 1e-6)
+    assert error(kernels.srmsnorm(q), ref) <= BOUND[torch.float32]
 
 
 def test_a_cpu_without_the_interpreter_is_told(monkeypatch):

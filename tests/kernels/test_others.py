@@ -28,7 +28,9 @@ def test_v1(device, dtype, b, h, n, dk, dv):
     against_v1(device, dtype, b, h, n, dk, dv)
 
 
-@pytest.mark.parametrize("dk, dv", [(128, 128), (256, 128), (256, 256)])
+@pytest.mark.parametrize(
+    "dk, dv", [(32, 32), (64, 16), (128, 128), (256, 16), (256, 32), (256, 256)]
+)
 @ONLY_GPU
 def test_v1_every_row_of_its_table(device, dtype, dk, dv):
     against_v1(device, dtype, 2, 3, 200, dk, dv)
@@ -38,10 +40,8 @@ def normed(x):
     return x.double() * torch.rsqrt(x.double().pow(2).mean(-1, keepdim=True) + 1e-6)
 
 
-@pytest.mark.parametrize("shape", [(7,), (5, 33), (2, 3, 1000), (2, 2, 3, 20), (0, 4)])
-@pytest.mark.parametrize("gated", [False, True])
-@EVERYWHERE
-def test_srmsnorm(device, dtype, shape, gated):
+def against_norm(device, dtype, shape, gated):
+    """Output and gradients."""
     x, u, dy = (torch.randn(shape, device=device, dtype=dtype) for _ in range(3))
     x, u = x.requires_grad_(), u.requires_grad_()
     y = kernels.srmsnorm_gate(x, u) if gated else kernels.srmsnorm(x)
@@ -56,11 +56,18 @@ def test_srmsnorm(device, dtype, shape, gated):
             assert error(a.flatten(), b.flatten()) <= BOUND[dtype]
 
 
-@pytest.mark.parametrize("width", [1024, 4096, 8192, 16384])
+@pytest.mark.parametrize("shape", [(7,), (5, 33), (2, 3, 1000), (2, 2, 3, 20), (0, 4)])
+@pytest.mark.parametrize("gated", [False, True])
+@EVERYWHERE
+def test_srmsnorm(device, dtype, shape, gated):
+    against_norm(device, dtype, shape, gated)
+
+
+@pytest.mark.parametrize("width", [512, 1024, 2048, 4096, 8192, 16384])
+@pytest.mark.parametrize("gated", [False, True])
 @ONLY_GPU
-def test_srmsnorm_at_model_widths(device, dtype, width):
-    x = torch.randn(300, width, device=device, dtype=dtype)
-    assert error(kernels.srmsnorm(x), normed(x)) <= BOUND[dtype]
+def test_srmsnorm_with_every_number_of_warps(device, dtype, width, gated):
+    against_norm(device, dtype, (300, width), gated)
 
 
 @HALF
@@ -73,12 +80,19 @@ def test_srmsnorm_any_strides(device, dtype):
 
 
 @ANYWHERE
+def test_v1_is_registered(device, dtype):
+    q, k, v = (torch.randn(1, 2, 20, 16, device=device, requires_grad=True) for _ in range(3))
+    arguments = (q, k, v, torch.rand(2, device=device))
+    torch.library.opcheck(torch.ops.transnormer.lightning_attention_v1.default, arguments)
+
+
+@ANYWHERE
 def test_srmsnorm_is_registered(device, dtype):
     x, u = (torch.randn(3, 20, device=device, requires_grad=True) for _ in range(2))
     torch.library.opcheck(torch.ops.transnormer.srmsnorm.default, (x, u, 1e-6))
 
 
-@pytest.mark.parametrize("dk, dv", [(16, 16), (40, 24), (3, 5)])
+@pytest.mark.parametrize("dk, dv", [(16, 16), (40, 24), (3, 5), (256, 128)])
 @EVERYWHERE
 def test_decode_steps_follow_the_recurrence(device, dtype, dk, dv):
     b, h, n = 2, 3, 4
