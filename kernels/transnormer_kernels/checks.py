@@ -28,8 +28,8 @@ def check_launch(x):
     )  # fmt: skip
 
 
-def check_tensor(name, x, shape, dtypes, device):
-    """x is a tensor of this shape (None: any size), one of these dtypes, on this device."""
+def check_tensor(name, x, shape, dtypes, device=None):
+    """x is a tensor of this shape (None: any size), one of these dtypes, on this device or any."""
     require(
         isinstance(x, torch.Tensor), TypeError, f"{name} is a {type(x).__name__}; pass a tensor."
     )
@@ -40,8 +40,9 @@ def check_tensor(name, x, shape, dtypes, device):
     names = " or ".join(str(d) for d in dtypes)
     require(x.dtype in dtypes, TypeError, f"{name} is {x.dtype}; it must be {names}: convert it.")
     require(
-        x.device == device, ValueError, f"{name} is on {x.device}, q on {device}; move it there."
-    )
+        device in (None, x.device), ValueError,
+        f"{name} is on {x.device}, others on {device}; move it there.",
+    )  # fmt: skip
 
 
 def check_rate(rate, b, h, device):

@@ -19,6 +19,7 @@ COLUMNS, WARPS = 16384, 32  # held at a time: so wide that the rows in work fit 
 def loss_kernel(
     logits, labels, losses, row_stride, ignored, WIDTH: tl.constexpr, TILE: tl.constexpr
 ):
+    """One row: its loss, then its gradient over its logits."""
     row = tl.program_id(0).to(tl.int64)
     logits += row * row_stride
     label = tl.load(labels + row)
@@ -57,15 +58,9 @@ def loss_op(logits: torch.Tensor, labels: torch.Tensor, ignored: int) -> torch.T
     tile = min(COLUMNS, triton.next_power_of_2(width))
     with torch.cuda.device_of(logits):
         loss_kernel[(rows,)](
-            logits,
-            labels,
-            losses,
-            logits.stride(0),
-            ignored,
-            WIDTH=width,
-            TILE=tile,
-            num_warps=WARPS,
-        )
+            logits, labels, losses, logits.stride(0), ignored,
+            WIDTH=width, TILE=tile, num_warps=WARPS,
+        )  # fmt: skip
     return losses
 
 
@@ -81,7 +76,7 @@ def loss_and_gradient_(logits, labels, ignored=-100):
     `ignored` gives loss and gradient 0; one that is no column gives NaN: nothing is read there.
     Raises TypeError or ValueError for what does not fit, before any launch.
     """
-    check_tensor("logits", logits, (None, None), DTYPES, logits.device)
+    check_tensor("logits", logits, (None, None), DTYPES)
     check_tensor("labels", labels, logits.shape[:1], (torch.int64,), logits.device)
     require(
         logits.stride(1) == 1 and labels.is_contiguous(), ValueError,

@@ -52,8 +52,7 @@ def projection_kernel(
 
 def check_projection(x, w, norm, gate, pair, silu_below, add):
     """TypeError or ValueError for what does not fit."""
-    require(isinstance(x, torch.Tensor), TypeError, f"x is a {type(x).__name__}; pass a tensor.")
-    check_tensor("x", x, (None, None), DTYPES, x.device)
+    check_tensor("x", x, (None, None), DTYPES)
     b, width = x.shape
     check_tensor("w", w, (None, width), (x.dtype,), x.device)
     out = w.shape[0]

@@ -18,6 +18,7 @@ import torch
 import triton
 import triton.backends.nvidia
 from transnormer_kernels import decode, lightning_v1, norm, plan, quantised, scan
+from transnormer_kernels.loss import COLUMNS, WARPS, loss_kernel
 from transnormer_kernels.projection import projection_kernel
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
@@ -25,9 +26,12 @@ from triton.compiler import ASTSource
 SHARED_LIMIT = {80: 166912, 90: 232448, 100: 232448}  # bytes per program
 STACK = {80: 0, 90: 0, 100: 8}  # bytes that are no spill: ptxas reports 0 spills beside them
 DIVISIBLE = [["tt.divisibility", 16]]
-F32 = ("rate", "states", "state", "final_state", "initial", "grads", "first_grad")
 WHOLE = ("heads", "n", "segment_rows", "segments", "inner", "rows", "inputs", "outputs")
-INT32 = ("qweight", "qzeros", "group", "order")
+POINTED = {  # what is not of the operands' type
+    "fp32": ("rate", "states", "state", "final_state", "initial", "grads", "first_grad", "losses"),
+    "i32": ("qweight", "qzeros", "group", "order"),
+    "i64": ("labels",),
+}
 TYPES = {torch.bfloat16: "bf16", torch.float32: "fp32"}
 DIMS = {"rate_strides": 2, "state_strides": 5, "final_strides": 5, "grad_strides": 5}
 DIMS["first_strides"] = 5  # all others: 4, or 3 for rows
@@ -48,14 +52,12 @@ def source(kernel, dtype, constants, described=(), dims=4):
                 attrs |= {(index, i): DIVISIBLE for i in range(count - 1)}
         elif name in described:
             signature[name] = f"tensordesc<{dtype}[1, 1, {constants['CHUNK']}, {described[name]}]>"
-        elif name in WHOLE:
-            signature[name], attrs[(index,)] = "i32", DIVISIBLE
-        elif name.endswith("_stride") or name == "activated":
+        elif name in WHOLE or name.endswith("_stride") or name in ("activated", "ignored"):
             signature[name], attrs[(index,)] = "i32", DIVISIBLE
         elif name == "eps":
             signature[name] = "fp32"
         else:
-            pointed = "fp32" if name in F32 else "i32" if name in INT32 else dtype
+            pointed = next((t for t, names in POINTED.items() if name in names), dtype)
             signature[name], attrs[(index,)] = "*" + pointed, DIVISIBLE
     return ASTSource(fn=kernel, signature=signature, constexprs=constexprs, attrs=attrs)
 
@@ -119,6 +121,12 @@ def norms(dtype, width):
         yield kernel.__name__, source(kernel, TYPES[dtype], constants, dims=3), tiles
 
 
+def losses(dtype, words):
+    tile = min(COLUMNS, triton.next_power_of_2(words))
+    constants = {"WIDTH": words, "TILE": tile}
+    yield "loss", source(loss_kernel, TYPES[dtype], constants), plan.Tiles(1, tile, WARPS, 3)
+
+
 PROJECTIONS = {  # what stands around each matrix when a model decodes: see decoder.py
     "q, k, v, u": {"NORM"},
     "out": {"NORM", "GATED", "ADD"},
@@ -174,6 +182,9 @@ def configurations(arch, every):
     for width in (1000, 1024, 4096, 8192, 16384) if every else (4096, 16384):
         for found in norms(torch.bfloat16, width):
             yield {"width": width}, *found
+    for dtype, words in product(TYPES, (1000, 5000, 64000)):
+        for found in losses(dtype, words):
+            yield {"dtype": TYPES[dtype], "words": words}, *found
     for width, out in product((1024, 2048, 8192, 16384), (2048, 8192)):
         for found in projections(torch.bfloat16, width, out):
             yield {"width": width, "out": out}, *found

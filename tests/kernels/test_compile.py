@@ -28,7 +28,8 @@ def report(rows):
     unfit = [row for row in rows if not row["fits"]]
     assert not unfit, f"spills, or more shared memory than the chip has: {unfit}"
     kernels = {row["kernel"] for row in rows}
-    assert {"scan", "segment_state", "join_states", "v1", "row", "product", "projection"} <= kernels
+    assert {"scan", "segment_state", "join_states", "v1", "decode", "forward_kernel"} <= kernels
+    assert {"backward_kernel", "loss", "projection", "row", "product"} <= kernels
 
 
 @pytest.mark.parametrize("arch", [80, 90, 100])
