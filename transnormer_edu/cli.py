@@ -10,6 +10,8 @@ from typing import Annotated
 import typer
 
 from transnormer_edu.ablate_command import ablate
+from transnormer_edu.speed_command import decode, prefill
+from transnormer_edu.speed_command import train as bench_train
 from transnormer_edu.train_command import train
 
 app = typer.Typer(
@@ -277,6 +279,11 @@ def import_released(
     choices = dict(variant=variant, subfolder=subfolder, dtype=dtype)
     for line in report(folder, **choices, prompt=prompt, max_new_tokens=max_new_tokens):
         typer.echo(line)
+
+
+bench.command("train")(says_what_is_wrong(bench_train))
+bench.command("decode")(says_what_is_wrong(decode))
+bench.command("prefill")(says_what_is_wrong(prefill))
 
 
 @bench.command("attention")

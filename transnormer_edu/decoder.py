@@ -9,6 +9,8 @@ For a few rows of text each of the five reads one of the layer's matrices and do
 before and after the product on the way (`fused_block`); for more rows the modules themselves run.
 """
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -38,10 +40,8 @@ class Decoder:
         x = weight.new_empty(len(self.position), model.config.dim)
         self.fused = projection_serves(x) and all(map(_fusible, blocks))
         self.fused = self.fused and isinstance(model.model["final_norm"], SRMSNorm)
-        self.steps = [_Compiled(block) if compiled else block for block in blocks]
-        self.graph = None
-        if weight.is_cuda:
-            self._record()
+        self.steps = [_Compiled(b) for b in blocks] if compiled and not self.fused else blocks
+        self.graph = record(self._step, self._keep()) if weight.is_cuda else None
 
     @torch.no_grad()
     def __call__(self, token: Int[Tensor, "b"]) -> Float[Tensor, "b V"]:
@@ -69,22 +69,31 @@ class Decoder:
             self.logits = self.model.head(x)[:, 0]
         self.position += 1
 
-    @torch.no_grad()
-    def _record(self) -> None:
-        """Step a few times, so that kernels and memory are there; go back; record one step."""
-        begin = [layer.clone() for layer in self.states], self.position.clone()
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(2):
-                self._step()
-        torch.cuda.current_stream().wait_stream(stream)
-        for layer, before in zip(self.states, begin[0], strict=True):
-            layer.copy_(before)
-        self.position.copy_(begin[1])
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self._step()
+    def _keep(self) -> Callable:
+        """What brings back the state as it is now."""
+        kept = [x.clone() for x in (*self.states, self.position)]
+
+        def go_back():
+            for x, before in zip((*self.states, self.position), kept, strict=True):
+                x.copy_(before)
+
+        return go_back
+
+
+@torch.no_grad()
+def record(step: Callable, go_back: Callable = lambda: None) -> torch.cuda.CUDAGraph:
+    """Step twice, so that kernels and memory are there; undo that; record one step as a graph."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        step()
+        step()
+    torch.cuda.current_stream().wait_stream(stream)
+    go_back()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph
 
 
 def fused_block(

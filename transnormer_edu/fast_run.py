@@ -17,7 +17,7 @@ import time
 from contextlib import nullcontext
 
 import torch
-from jaxtyping import Int16
+from jaxtyping import Integer
 from torch import Tensor, nn
 
 from transnormer_edu.settings import TrainSettings
@@ -30,14 +30,15 @@ class FastRun:
     """All updates of one run, in as many pieces as one likes: run(until), held_out_loss(windows).
 
     model      trained in place, moved to the settings' device
-    batches    (steps, b, n) token ids, what is read at each update; steps as in `settings`
+    batches    (steps, b, n) token ids, what is read at each update; steps as in `settings`, and so
+               is the number of equal parts whose gradients are added up (`accumulate`)
     compiled   fuse each block's small operations by torch.compile (worth it on a GPU)
     """
 
     def __init__(
         self,
         model: nn.Module,
-        batches: Int16[Tensor, "steps b n"],
+        batches: Integer[Tensor, "steps b n"],
         settings: TrainSettings,
         compiled: bool = False,
     ):
@@ -78,7 +79,7 @@ class FastRun:
         return time.perf_counter() - begin
 
     @torch.no_grad()
-    def held_out_loss(self, windows: Int16[Tensor, "w n"]) -> float:
+    def held_out_loss(self, windows: Integer[Tensor, "w n"]) -> float:
         """Mean loss over these windows, nats per token; the first token of each is not foretold."""
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         self.model.eval()
@@ -94,14 +95,17 @@ class FastRun:
         """One update by device tensors alone: nothing here may make the host wait."""
         self.optimizer.zero_grad(set_to_none=True)
         ids = self.batches.index_select(0, self.at)[0].long()
-        with self._precision():
-            loss = self.model(ids, labels=ids)
-        loss.backward()
+        total = 0
+        for part in ids.chunk(self.settings.accumulate):
+            with self._precision():
+                loss = self.model(part, labels=part) / self.settings.accumulate
+            loss.backward()
+            total = total + loss.detach()
         if self.settings.clip:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
         self.rate.copy_(self.rates.index_select(0, self.at)[0])
         self.optimizer.step()
-        self.losses.index_copy_(0, self.at, loss.detach()[None])
+        self.losses.index_copy_(0, self.at, total[None])
         self.at += 1
 
     def _record(self) -> None:

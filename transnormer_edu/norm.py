@@ -25,8 +25,33 @@ def srmsnorm(x: Float[Tensor, "*rows d"], eps: float = EPS) -> Float[Tensor, "*r
     dx = rho (dy - y * mean(y * dy)): the part of dy that would only change a row's length is cut.
     """
     check.floating(x=x)
+    return _with_rho(x, eps)[0]
+
+
+def _with_rho(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype)
+    rho = torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
+    return (wide * rho).to(x.dtype), rho
+
+
+class _KeepsResult(torch.autograd.Function):
+    """`srmsnorm` for the compiler: the gradient as it stands above needs y and rho, but not x.
+
+    y is kept anyway, for the product that follows; x, the residual stream, then need not be: two
+    tensors less for each block while training.
+    """
+
+    @staticmethod
+    def forward(ctx, x, eps):
+        y, rho = _with_rho(x, eps)
+        ctx.save_for_backward(y, rho)
+        return y
+
+    @staticmethod
+    def backward(ctx, dy):
+        y, rho = ctx.saved_tensors
+        y, wide = y.to(rho.dtype), dy.to(rho.dtype)
+        return (rho * (wide - y * (y * wide).mean(-1, keepdim=True))).to(dy.dtype), None
 
 
 class SRMSNorm(nn.Module):
@@ -37,6 +62,8 @@ class SRMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        if torch.compiler.is_compiling() and torch.is_grad_enabled():
+            return _KeepsResult.apply(x, self.eps)
         return srmsnorm(x, self.eps)
 
 

@@ -1,0 +1,97 @@
+"""Training: tokens per second of whole updates, over the context, with equal tokens per update.
+
+    share of the matrix products' rate = 6 N tokens/s / (2 n^3 / seconds of an n x n product)
+
+6 N: every weight takes part in one multiplication and one addition per token, and in twice as many
+in the backward (attention itself is not counted). An update is that of `FastRun`: forward, loss,
+backward, clipping, AdamW; on a GPU in bf16 with compiled blocks, recorded once as a CUDA graph.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from statistics import median
+
+import torch
+
+from transnormer_edu.config import TransNormerConfig
+from transnormer_edu.fast_run import BEFORE_RECORDING, FastRun
+from transnormer_edu.settings import TrainSettings
+from transnormer_edu.speed import contestants
+from transnormer_edu.speed.clock import compute_type, forget_peak, peak_bytes
+from transnormer_edu.speed.results import Results
+
+CONTEXTS = {"cuda": (2048, 8192, 32768, 65536), "cpu": (256, 512, 1024, 2048)}
+TOKENS = {"cuda": 65536, "cpu": 4096}  # per update
+WARM, TIMED = BEFORE_RECORDING + 1, 5  # updates
+
+
+def rows(
+    results: Results, config: TransNormerConfig, names: tuple[str, ...], contexts, tokens, parts
+) -> Iterator[str]:
+    """Every context for every model: at `parts` passes for an update, more where memory ends.
+
+    A softmax model is measured with its fastest attention of that shape, found by measuring.
+    """
+    for context in contexts:
+        for name in names:
+            batch, left = divmod(tokens, context * parts)
+            if batch and not left:
+                row = {"what": "train", "model": name, "context": context}
+                measure = partial(train_row, name, config, context, tokens, parts, results)
+                yield from results.add(row | {"batch": batch, "parts": parts}, measure)
+
+
+def train_row(name, config, context, tokens, parts, results) -> dict:
+    """The row of one model at one context, by the attention that is fastest for it."""
+    device = results.device
+    shape = tokens // context // parts, config.heads, context, config.dim // config.heads
+    ways = [None]
+    if name != "ours":
+        contestants.forget()
+        ways = list(contestants.softmax_speeds(shape, device, compute_type(device), training=True))
+    for last, way in enumerate(ways, start=1 - len(ways)):
+        try:
+            with contestants.softmax_by(way):
+                found = measure(name, config, context, tokens, parts, device)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:  # a back end may refuse to be compiled or recorded: then the next one
+            if last == 0:
+                raise
+            continue
+        used = 6 * found["parameters"] * found["tokens_per_s"]
+        found["of_matmul_rate"] = used / results.all["matmul_flop_per_s"]
+        return found | ({"softmax": way.name} if way else {})
+    raise RuntimeError("no softmax attention runs at this shape")
+
+
+def measure(name, config, context, tokens, parts, device, timed: int = TIMED) -> dict:
+    """Median seconds of an update and what follows from it; memory that the forward pass keeps."""
+    contestants.forget()
+    model = contestants.build(name, config, device)
+    batch = tokens // context // parts
+    settings = TrainSettings(
+        steps=WARM + timed, batch_size=batch, context=context, accumulate=parts, warmup=0,
+        learning_rate=1e-4, device=str(device),
+    )  # fmt: skip
+    draw = torch.Generator().manual_seed(0)
+    windows = (settings.steps, batch * parts, context)
+    ids = torch.randint(3, config.vocab_size, windows, generator=draw, dtype=torch.int32)
+    run = FastRun(model, ids, settings, compiled=device.type == "cuda")
+    eager = run.held_out_loss(ids[0])
+    run.run(1)
+    run.optimizer.zero_grad(set_to_none=True)
+    before = forget_peak(device)
+    run.run(2)
+    kept = peak_bytes(device)
+    run.run(WARM)
+    ms = 1e3 * median(run.run(step) for step in range(WARM + 1, settings.steps + 1))
+    return {
+        "tokens_per_update": tokens,
+        "parameters": contestants.parameters(model),
+        "ms": ms,
+        "tokens_per_s": 1e3 * tokens / ms,
+        "activation_bytes": None if before is None else kept - before,
+        "peak_bytes": peak_bytes(device),
+        "loss_gap": abs(float(run.losses[0]) - eager),
+    }
