@@ -9,6 +9,7 @@ import gc
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 
 import torch
@@ -109,8 +110,10 @@ def softmax_speeds(
     training   with the backward      keys   so many keys for the n queries, all seen
     """
     b, h, n, dh = shape
-    make = lambda n: torch.randn(b, n, h, dh, device=device, dtype=dtype).transpose(1, 2)  # noqa: E731
-    q, k, v = make(n), make(keys or n), make(keys or n)
+    random = partial(torch.randn, device=device, dtype=dtype)
+    q, k, v = (random(b, n, h, dh).transpose(1, 2) for _ in "qkv")  # as a projection leaves them
+    if keys:
+        k, v = (random(b, h, keys, dh) for _ in "kv")  # as a cache holds them
     for x in (q, k, v):
         x.requires_grad_(training)
 
@@ -135,5 +138,5 @@ def softmax_by(back_end: SDPBackend | None) -> Iterator[None]:
     if back_end is None:
         yield
     else:
-        with sdpa_kernel([back_end, SDPBackend.MATH], set_priority=True):
+        with sdpa_kernel(back_end):
             yield

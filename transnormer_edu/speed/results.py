@@ -78,6 +78,11 @@ class Results:
         self._write()
         yield f"{line(row)}  [{time.monotonic() - begin:.0f} s]"
 
+    def skipped(self, row: dict) -> str:
+        """Why the row of this name was not measured; "" if it was."""
+        found = [r for r in self.all["rows"] if self._key(r) == self._key(row)]
+        return found[-1].get("skipped", "") if found else ""
+
     def _key(self, row: dict) -> tuple:
         return tuple(row.get(name) for name in KEY)
 

@@ -9,6 +9,7 @@ backward, clipping, AdamW; on a GPU in bf16 with compiled blocks, recorded once 
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import product
 from statistics import median
 
 import torch
@@ -22,6 +23,7 @@ from transnormer_edu.speed.results import Results
 
 CONTEXTS = {"cuda": (2048, 8192, 32768, 65536), "cpu": (256, 512, 1024, 2048)}
 TOKENS = {"cuda": 65536, "cpu": 4096}  # per update
+NO_MEMORY = torch.OutOfMemoryError.__name__
 WARM, TIMED = BEFORE_RECORDING + 1, 5  # updates
 
 
@@ -31,47 +33,57 @@ def rows(
     """Every context for every model: at `parts` passes for an update, more where memory ends.
 
     A softmax model is measured with its fastest attention of that shape, found by measuring.
+    Errors: ValueError where no context divides the tokens of a pass.
     """
-    for context in contexts:
-        for name in names:
-            batch, left = divmod(tokens, context * parts)
-            if batch and not left:
-                row = {"what": "train", "model": name, "context": context}
-                measure = partial(train_row, name, config, context, tokens, parts, results)
-                yield from results.add(row | {"batch": batch, "parts": parts}, measure)
+    if all(tokens % (context * parts) for context in contexts):
+        raise ValueError(
+            f"{tokens} tokens in {parts} parts: no context divides that; got {contexts}, expected "
+            "such as are a whole number of times in it"
+        )
+    for context, name in product(contexts, names):
+        cut = parts
+        while tokens % (context * cut) == 0:
+            row = {"what": "train", "model": name, "context": context}
+            row |= {"batch": tokens // context // cut, "parts": cut}
+            yield from results.add(row, partial(train_row, name, config, row, results))
+            if NO_MEMORY not in results.skipped(row):
+                break
+            cut *= 2
 
 
-def train_row(name, config, context, tokens, parts, results) -> dict:
-    """The row of one model at one context, by the attention that is fastest for it."""
+def train_row(name, config, row, results) -> dict:
+    """What is measured for a row of one model, by the attention that is fastest for it."""
     device = results.device
-    shape = tokens // context // parts, config.heads, context, config.dim // config.heads
     ways = [None]
     if name != "ours":
         contestants.forget()
+        shape = row["batch"], config.heads, row["context"], config.dim // config.heads
         ways = list(contestants.softmax_speeds(shape, device, compute_type(device), training=True))
-    for last, way in enumerate(ways, start=1 - len(ways)):
+    found, way = _by_the_first_that_runs(ways, partial(measure, name, config, row, device))
+    used = 6 * found["parameters"] * found["tokens_per_s"]
+    found["of_matmul_rate"] = used / results.all["matmul_flop_per_s"]
+    return found | ({"softmax": way.name} if way else {})
+
+
+def _by_the_first_that_runs(ways, measured) -> tuple:
+    """A back end may refuse to be compiled or recorded: then the next, but not for want of memory."""
+    for left, way in zip(reversed(range(len(ways))), ways, strict=True):
         try:
             with contestants.softmax_by(way):
-                found = measure(name, config, context, tokens, parts, device)
-        except torch.OutOfMemoryError:
-            raise
-        except Exception:  # a back end may refuse to be compiled or recorded: then the next one
-            if last == 0:
+                return measured(), way
+        except Exception as error:
+            if not left or NO_MEMORY in (type(error).__name__, type(error.__context__).__name__):
                 raise
-            continue
-        used = 6 * found["parameters"] * found["tokens_per_s"]
-        found["of_matmul_rate"] = used / results.all["matmul_flop_per_s"]
-        return found | ({"softmax": way.name} if way else {})
     raise RuntimeError("no softmax attention runs at this shape")
 
 
-def measure(name, config, context, tokens, parts, device, timed: int = TIMED) -> dict:
+def measure(name, config, row, device) -> dict:
     """Median seconds of an update and what follows from it; memory that the forward pass keeps."""
     contestants.forget()
     model = contestants.build(name, config, device)
-    batch = tokens // context // parts
+    batch, context, parts = row["batch"], row["context"], row["parts"]
     settings = TrainSettings(
-        steps=WARM + timed, batch_size=batch, context=context, accumulate=parts, warmup=0,
+        steps=WARM + TIMED, batch_size=batch, context=context, accumulate=parts, warmup=0,
         learning_rate=1e-4, device=str(device),
     )  # fmt: skip
     draw = torch.Generator().manual_seed(0)
@@ -87,10 +99,10 @@ def measure(name, config, context, tokens, parts, device, timed: int = TIMED) ->
     run.run(WARM)
     ms = 1e3 * median(run.run(step) for step in range(WARM + 1, settings.steps + 1))
     return {
-        "tokens_per_update": tokens,
+        "tokens_per_update": settings.tokens_per_step,
         "parameters": contestants.parameters(model),
         "ms": ms,
-        "tokens_per_s": 1e3 * tokens / ms,
+        "tokens_per_s": 1e3 * settings.tokens_per_step / ms,
         "activation_bytes": None if before is None else kept - before,
         "peak_bytes": peak_bytes(device),
         "loss_gap": abs(float(run.losses[0]) - eager),
