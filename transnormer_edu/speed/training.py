@@ -66,7 +66,7 @@ def train_row(name, config, row, results) -> dict:
 
 
 def _by_the_first_that_runs(ways, measured) -> tuple:
-    """A back end may refuse to be compiled or recorded: then the next, but not for want of memory."""
+    """A back end may refuse to be compiled or recorded: then the next; but not without memory."""
     for left, way in zip(reversed(range(len(ways))), ways, strict=True):
         try:
             with contestants.softmax_by(way):
