@@ -65,7 +65,7 @@ def pictures() -> dict[str, Drawing]:
     lengths = [4**i for i in range(2, 11)]
     return {
         "memory.svg": memory.state_and_cache(lengths, summarise(config).state_bytes, cache),
-        "ablation.svg": ablation.beside_the_paper(TABLES["positions"], measured()),
+        "ablation.svg": ablation.beside_the_paper([TABLES["positions"]], measured()),
     }
 
 

@@ -31,7 +31,7 @@ RESULTS = {
 
 def test_a_table_beside_the_papers():
     table = TABLES["positions"]
-    figure, sentence = assert_readable(beside_the_paper(table, RESULTS))
+    figure, sentence = assert_readable(beside_the_paper([table], RESULTS))
     paper, here = figure.axes
     assert list(paper.lines[0].get_xdata()) == [table.paper[name] for name in table.rows]
     assert [text.get_text() for text in paper.get_yticklabels()] == list(table.rows)
@@ -47,23 +47,36 @@ def test_a_table_beside_the_papers():
 
 
 def test_a_table_that_the_paper_does_not_have():
-    figure, sentence = assert_readable(beside_the_paper(TABLES["schedule"], RESULTS))
+    figure, sentence = assert_readable(beside_the_paper([TABLES["schedule"]], RESULTS))
     assert len(figure.axes) == 1
     assert "Told apart: released < as printed." in sentence
 
 
+def test_many_tables_share_a_scale():
+    tables = [TABLES["positions"], TABLES["schedule"]]
+    figure, sentence = assert_readable(beside_the_paper(tables, RESULTS))
+    first, here, other, below = figure.axes
+    assert here.get_xlim() == below.get_xlim() and first.get_ylim() == here.get_ylim()
+    assert other.texts[0].get_text() == "not in the paper" and not other.lines
+    assert [text.get_text() for text in other.get_yticklabels()] == ["released", "as printed"]
+    assert "Mix < LRPE" in sentence and sentence.count("Diamonds") == 1
+    assert "Decay schedule. Told apart: released < as printed." in sentence
+    with pytest.raises(ValueError, match="got no table, expected at least one"):
+        beside_the_paper([], RESULTS)
+
+
 def test_rows_that_were_not_trained_are_left_out():
     some = {"rows": {name: RESULTS["rows"][name] for name in ("base", "absolute")}}
-    figure, sentence = beside_the_paper(TABLES["positions"], some)
+    figure, sentence = beside_the_paper([TABLES["positions"]], some)
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["Mix", "APE"]
     assert "LRPE" not in sentence
     with pytest.raises(ValueError, match="1 rows of 'Gate' were trained, expected at least two"):
-        beside_the_paper(TABLES["gate"], some)
+        beside_the_paper([TABLES["gate"]], some)
 
 
 def test_a_row_with_fewer_seeds_is_said():
     rows = RESULTS["rows"] | {"paper_decay": row(2.1)}
-    _, sentence = beside_the_paper(TABLES["schedule"], {"rows": rows})
+    _, sentence = beside_the_paper([TABLES["schedule"]], {"rows": rows})
     assert "Diamonds: 1 to 3 seeds" in sentence
 
 

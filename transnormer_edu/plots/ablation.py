@@ -1,6 +1,8 @@
 """The paper's tables beside the same tables at small scale, with the spread between seeds."""
 
+from collections.abc import Sequence
 from statistics import fmean
+from textwrap import wrap
 
 from matplotlib.axes import Axes
 
@@ -25,37 +27,63 @@ SAID = {
 
 
 @drawing
-def beside_the_paper(table: Table, results: dict) -> Drawing:
-    """Losses of one table: the paper's on the left where it has them, those measured here right.
+def beside_the_paper(tables: Sequence[Table], results: dict) -> Drawing:
+    """Losses of these tables: the paper's on the left where it has them, those measured here right.
 
     results   what `ablate` returned or `ablation.measured` reads; diamonds are single seeds, and
               above them their mean with one standard deviation to each side
 
-    The sentence sorts the pairs of rows by `ablation.verdicts`.
-    Errors: ValueError where fewer than two of the table's rows were trained.
+    Tables in one figure have one scale, so that differences can be compared between them. The
+    sentence sorts the pairs of rows by `ablation.verdicts`.
+    Errors: ValueError for no table, or where fewer than two of a table's rows were trained.
     """
+    if not tables:
+        raise ValueError("got no table, expected at least one")
+    trained = [_trained(table, results) for table in tables]
+    columns = 2 if any(table.paper for table in tables) else 1
+    heights = [0.6 + len(names) for names in trained]
+    figure = new_figure(7.5, 0.9 + 0.36 * sum(heights))
+    panels = figure.subplots(
+        len(tables), columns, sharex="col", sharey="row", squeeze=False, height_ratios=heights
+    )
+    for row, table, names in zip(panels, tables, trained, strict=True):
+        _draw_table([*row], table, names, results)
+    figure.align_ylabels(panels[:, 0])
+    size = results["rows"][tables[0].rows[trained[0][0]]]["parameters"] / 1e6
+    if columns == 2:
+        panels[0, 0].set_title("the paper, 385M parameters")
+        panels[-1, 0].set_xlabel("loss (as printed)")
+    panels[0, -1].set_title(f"here, {size:.0f}M parameters")
+    panels[-1, -1].set_xlabel("loss (nats per token)")
+    return figure, _sentence(tables, results)
+
+
+def _trained(table: Table, results: dict) -> list[str]:
     names = [name for name, row in table.rows.items() if row in results["rows"]]
     if len(names) < 2:
         raise ValueError(
             f"{len(names)} rows of '{table.title}' were trained, expected at least two"
         )
-    figure = new_figure(7.5, 1.5 + 0.36 * len(names))
-    panels = figure.subplots(1, 2 if table.paper else 1, sharey=True, squeeze=False)[0]
+    return names
+
+
+def _draw_table(panels: Sequence[Axes], table: Table, names: list[str], results: dict) -> None:
+    """One table: the paper's panel, if there are two, and ours."""
     if table.paper:
         panels[0].plot([table.paper[name] for name in names], range(len(names)), "o", color=INK)
-        panels[0].set(xlabel="loss (as printed)", title="the paper, 385M parameters")
-    found = [results["rows"][table.rows[name]] for name in names]
-    for place, row in enumerate(found):
-        _draw_row(panels[-1], place, row)
-    size = found[0]["parameters"] / 1e6
-    panels[-1].set(xlabel="loss (nats per token)", title=f"here, {size:.0f}M parameters")
+    elif len(panels) == 2:
+        panels[0].text(
+            0.5, 0.5, "not in the paper", transform=panels[0].transAxes, ha="center", va="center"
+        )
+    for place, name in enumerate(names):
+        _draw_row(panels[-1], place, results["rows"][table.rows[name]])
     panels[0].set_yticks(range(len(names)), names)
     panels[0].set_ylim(len(names) - 0.5, -0.5)
-    panels[0].set_ylabel(table.title)
+    label = {"rotation": 0, "ha": "right", "va": "center"} if len(names) < 4 else {}
+    panels[0].set_ylabel("\n".join(wrap(table.title, 12)) if label else table.title, **label)
     for axes in panels:
         axes.margins(x=0.15)
         axes.locator_params(axis="x", nbins=5)
-    return figure, _sentence(table, results)
 
 
 @drawing
@@ -103,18 +131,21 @@ def _draw_row(axes: Axes, place: int, row: dict) -> None:
     axes.errorbar(row["mean"], place, xerr=row["spread"], fmt="o", color=ORANGE, capsize=4)
 
 
-def _sentence(table: Table, results: dict) -> str:
-    said = [
-        f"{SAID[kind]}: {', '.join(pairs)}"
-        for kind, pairs in verdicts(results, table).items()
-        if pairs
-    ]
+def _sentence(tables: Sequence[Table], results: dict) -> str:
+    rows = results["rows"]
     counts = {
-        len(results["rows"][row]["runs"]) for row in table.rows.values() if row in results["rows"]
+        len(rows[row]["runs"]) for table in tables for row in table.rows.values() if row in rows
     }
     seeds = " to ".join(str(count) for count in sorted({min(counts), max(counts)}))
-    spread = pooled_spread(results["rows"].values())
     return (
-        f"{table.title} (< means a lower loss, ≈ no difference). {'. '.join(said)}. "
-        f"Diamonds: {seeds} seeds; bars: their mean and spread, {spread:.2g} nats per token in all."
+        f"{' '.join(said(table, results) for table in tables)} < means a lower loss, ≈ no "
+        f"difference. Diamonds: {seeds} seeds; bars: their mean and spread, "
+        f"{pooled_spread(rows.values()):.2g} nats per token in all."
     )
+
+
+def said(table: Table, results: dict) -> str:
+    """What can be said of the order of this table's rows, pair by pair."""
+    kinds = verdicts(results, table).items()
+    found = [f"{SAID[kind]}: {', '.join(pairs)}" for kind, pairs in kinds if pairs]
+    return f"{table.title}. {'. '.join(found)}."
