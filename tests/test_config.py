@@ -60,6 +60,12 @@ def test_choices_that_cannot_work_are_named(change, sentence):
 
 
 @pytest.mark.bad_input
+def test_words_are_no_way_to_quantise():
+    with pytest.raises(TypeError, match="quantization is a str, expected a GPTQFormat"):
+        TransNormerConfig(40, 12, 3, 2, quantization="4bit")
+
+
+@pytest.mark.bad_input
 def test_an_unknown_preset_is_answered_with_the_list():
     with pytest.raises(ValueError, match="no preset '2b'; there are 385m, 1b, 3b, 7b"):
         TransNormerConfig.preset("2b")

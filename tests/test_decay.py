@@ -108,3 +108,14 @@ def test_a_mask_of_half_a_token_and_rates_in_a_list_are_named():
         decay_mask(torch.zeros(1), 1.5)
     with pytest.raises(TypeError, match="rate is a list, expected a tensor"):
         decay_mask([0.1], 3)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("what", [half_life, window, lambda rate: decay_mask(rate, 3)])
+def test_rates_that_cannot_be_are_named(what):
+    for wrong in (-0.1, math.nan, math.inf):
+        with pytest.raises(ValueError, match=r"got rates \[.*\]; expected none negative, NaN or"):
+            what(torch.tensor([0.1, wrong]))
+    for wrong in ([0.1], 0.1, "fast", torch.ones(2).long()):
+        with pytest.raises(TypeError, match="rate .*expected a"):
+            what(wrong)

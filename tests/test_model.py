@@ -232,9 +232,12 @@ def test_a_state_of_another_model_is_named(model):
     other = softmax() if is_linear else linear()
     with pytest.raises(ValueError, match="but this model keeps .*is it another model's"):
         other(tokens(2, 5), state=state)
-    for part in (dict(position=[5, 5]), dict(position=5), dict(layers=None)):
+    halves = state.position + 0.5
+    for part in (dict(position=[5, 5]), dict(position=5), dict(position=halves), dict(layers=None)):
         with pytest.raises(ValueError, match="expected the State that an earlier call"):
             model(tokens(2, 5), state=state._replace(**part))
+    with pytest.raises(ValueError, match="got ids on cpu, state on meta; expected one device"):
+        model(tokens(2, 5), state=state._replace(position=state.position.to("meta")))
     with pytest.raises(ValueError, match="got a state of type tuple"):
         model(tokens(2, 5), state=(1, 2))
 

@@ -54,3 +54,5 @@ def test_lists_and_whole_numbers_are_named():
         srmsnorm([1.0, 2.0])
     with pytest.raises(TypeError, match="got x of type torch.int64; expected a floating type"):
         srmsnorm(torch.arange(4))
+    with pytest.raises(ValueError, match="dim is '4', expected a whole number"):
+        NORMS["simplermsnorm"]("4")

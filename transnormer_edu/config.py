@@ -36,7 +36,7 @@ class TransNormerConfig:
         init_std               standard deviation of initial weights
         quantization           how the blocks' matrices are stored in few bits; None: they are not
 
-    Raises ValueError, in one sentence, for a choice that cannot work.
+    Raises ValueError, or TypeError for quantization, in one sentence, for what cannot work.
     """
 
     model_type: ClassVar[str] = "transnormer"
@@ -121,6 +121,8 @@ class TransNormerConfig:
         for field in ("scale_embedding", "absolute_position"):
             if not isinstance(getattr(self, field), bool):
                 raise ValueError(f"{field} is {getattr(self, field)!r}, expected True or False")
+        if self.quantization is not None:
+            check.kind("quantization", self.quantization, GPTQFormat)
         if self.absolute_position and self.dim % 2:
             raise ValueError(
                 f"dim is {self.dim}; expected an even one for absolute_position: half of it are "

@@ -71,11 +71,13 @@ SCHEDULES = {
 
 def half_life(rate: Tensor) -> Tensor:
     """ln 2 / r: tokens after which half of a token is left; infinite at rate 0."""
+    check_rates(rate)
     return math.log(2) / rate
 
 
 def window(rate: Tensor) -> Tensor:
     """1 / r: tokens after which 1/e of a token is left; infinite at rate 0."""
+    check_rates(rate)
     return 1 / rate
 
 
@@ -86,13 +88,22 @@ def decay_mask(
 
     The future is cut by t - s, not by the value of r (t - s): at rate 0 that would let it in.
     """
-    check.floating(rate=rate)
+    check_rates(rate)
     check.whole("n", n, least=0)
     position = torch.arange(n, device=rate.device)
     age = position[:, None] - position  # whole numbers: bfloat16 cannot count beyond 256
     rate = rate.to(torch.promote_types(rate.dtype, torch.float32))
     weight = torch.exp(-rate[..., None, None] * age.clamp(min=0))
     return weight.masked_fill(age < 0, 0)
+
+
+def check_rates(rate: Tensor) -> None:
+    """TypeError or ValueError, in one sentence, unless rates are numbers of at least 0."""
+    check.floating(rate=rate)
+    # Reading values makes the host wait for a GPU, and cannot be traced: only on the CPU.
+    readable = rate.device.type == "cpu" and not torch.compiler.is_compiling()
+    if readable and not bool(((rate >= 0) & rate.isfinite()).all()):  # NaN fails this too
+        raise ValueError(f"got rates {rate.tolist()}; expected none negative, NaN or infinite")
 
 
 def _released_slopes(heads: int) -> list[float]:

@@ -187,7 +187,8 @@ class LanguageModel(nn.Module):
 
     def _check_state(self, ids, state):
         is_ours = isinstance(state, State) and isinstance(state.layers, tuple | list)
-        if not is_ours or not isinstance(state.position, Tensor):
+        is_ours = is_ours and isinstance(state.position, Tensor) and state.position.dtype in WHOLE
+        if not is_ours:
             raise ValueError(
                 f"got a state of type {type(state).__name__}; expected the State that an earlier "
                 "call of this model returned, as it was returned"
@@ -203,6 +204,7 @@ class LanguageModel(nn.Module):
                 f"got a state of {len(state.layers)} layers and {len(state.position)} rows; this "
                 f"model has {self.config.layers} layers and was given {len(ids)} rows of ids"
             )
+        check.one_device(ids=ids, state=state.position)
 
     def _check_values(self, ids, labels, attention_mask):
         used = labels.long() if labels is not None else ids[:0]  # uint8 cannot be -100

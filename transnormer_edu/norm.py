@@ -59,6 +59,7 @@ class SRMSNorm(nn.Module):
 
     def __init__(self, dim: int, eps: float = EPS):
         super().__init__()
+        check.whole("dim", dim)
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:

@@ -230,6 +230,11 @@ def hidden_too_late(rate, n):
     return torch.exp(-rate[:, None, None] * age).tril()
 
 
+def powers_of_the_rate(rate, n):
+    age = distances(torch.zeros(1, 1, n, dtype=rate.dtype))
+    return (rate[:, None, None] ** age.clamp(min=0)).tril()
+
+
 def map_by_distance(q, k, theta, rate, *, wave=torch.cos, mask=decay_mask):
     product = q[:, :, :, None] * k[:, :, None]  # text head reader read-token feature
     angle = theta[:, :, None] * distances(q)[..., None]
@@ -299,9 +304,7 @@ lrpe_map = Exercise(
         "the newest token is decayed as well": lambda q, k, theta, rate: (
             torch.exp(-rate)[:, None, None] * map_by_distance(q, k, theta, rate)
         ),
-        "the rate was taken for λ": partial(
-            map_by_distance, mask=lambda rate, n: decay_mask(-rate.log(), n)
-        ),
+        "the rate was taken for λ": partial(map_by_distance, mask=powers_of_the_rate),
         "only the queries are turned": lambda q, k, theta, rate: linear_weights(
             lrpe(q, theta, torch.arange(q.shape[2])), lrpe(k, 0 * theta, torch.arange(q.shape[2])),
             rate,
