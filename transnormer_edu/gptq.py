@@ -12,9 +12,13 @@ groups; with z the level that means 0:
 
 The same with 2 or 8 bits, sixteen or four to an int32. (z - 1 is stored, and every reader adds 1.
 Of a stored 15 some make 16 and some 0: here it is 16, as for most, and it is never written.)
+
+On a GPU a kernel unpacks the levels while it multiplies; elsewhere the weights are made in full.
 """
 
 from dataclasses import dataclass
+from operator import is_not
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +26,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from transnormer_edu import check
+from transnormer_edu.lightning import few_bit_product, few_bit_product_serves
 
 BITS = (2, 4, 8)  # what divides an int32 evenly
 METHOD = "gptq"
@@ -53,10 +58,21 @@ class GPTQFormat:
         return 1 if self.group_size == -1 else -(-in_features // self.group_size)
 
 
+class Levels(NamedTuple):
+    """Levels as the kernel reads them: row i belongs to input order[i], or to i without an order;
+    `group` is that of each int32 of a column."""
+
+    qweight: Int[Tensor, "w o"]
+    group: Int[Tensor, "w"]
+    order: Int[Tensor, "i"] | None
+
+
 class QuantLinear(nn.Module):
     """y = x W with W in 4 bits (see above); W is made anew in every call and not kept.
 
-    Errors: ValueError for sizes that do not fill whole int32 numbers.
+    On a GPU it is not made at all, but for x that needs a gradient, float64, and groups so small
+    that one int32 holds levels of two. With desc_act the kernel reads a second copy of the levels,
+    sorted by group. Errors: ValueError for sizes that do not fill whole int32 numbers.
     """
 
     def __init__(self, in_features: int, out_features: int, form: GPTQFormat):
@@ -74,8 +90,11 @@ class QuantLinear(nn.Module):
         for name, shape in shapes.items():
             self.register_buffer(name, torch.zeros(shape, dtype=torch.int32))
         self.register_buffer("scales", torch.zeros(groups, out_features))
+        self._sorted = self._sorted_from = None
 
     def forward(self, x: Float[Tensor, "*rows i"]) -> Float[Tensor, "*rows o"]:
+        if few_bit_product_serves(x) and (levels := self.sorted_levels()):
+            return few_bit_product(x, levels, self.qzeros, self.scales, self.form.bits)
         return F.linear(x, self.weight(x.dtype))
 
     def weight(self, dtype: torch.dtype = torch.float32) -> Float[Tensor, "o i"]:
@@ -84,6 +103,17 @@ class QuantLinear(nn.Module):
         zeros = unpack(self.qzeros, self.form.bits) + 1  # (groups, out)
         group = self.g_idx.long()
         return self.scales.T.to(dtype)[:, group] * (levels - zeros.T[:, group]).to(dtype)
+
+    def sorted_levels(self) -> Levels | None:
+        """`sort_by_group` of what is stored; kept until that is replaced."""
+        stored = self.qweight, self.g_idx
+        if self._sorted_from is None or any(map(is_not, stored, self._sorted_from)):
+            self._sorted, self._sorted_from = sort_by_group(*stored, self.form.bits), stored
+        return self._sorted
+
+    def _load_from_state_dict(self, *args, **kwargs) -> None:
+        self._sorted_from = None  # numbers may be copied into the tensors that are there
+        super()._load_from_state_dict(*args, **kwargs)
 
     @classmethod
     def of(
@@ -110,6 +140,19 @@ class QuantLinear(nn.Module):
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, {self.form}"
+
+
+def sort_by_group(qweight: Int[Tensor, "w o"], g_idx: Int[Tensor, "i"], bits: int) -> Levels | None:
+    """The levels with groups together; None where an int32 would hold levels of two groups."""
+    order = g_idx.argsort(stable=True)
+    group = g_idx[order].unflatten(0, (-1, 32 // bits))
+    if (group != group[:, :1]).any():
+        return None
+    group = group[:, 0].contiguous()
+    if (order.diff() == 1).all():
+        return Levels(qweight, group, None)
+    levels = unpack(qweight.T, bits)[:, order]
+    return Levels(pack(levels, bits).T.contiguous(), group, order.int())
 
 
 def pack(levels: Int[Tensor, "r c"], bits: int) -> Int[Tensor, "r w"]:

@@ -86,6 +86,23 @@ def projection(x: Float[Tensor, "b i"], w: Float[Tensor, "o i"], **around) -> Fl
     return _kernels().projection(x, w, **around)
 
 
+def few_bit_product_serves(x: Tensor) -> bool:
+    """Whether `few_bit_product` takes x: it has no gradient."""
+    return _on_gpu(x) and not (x.requires_grad and torch.is_grad_enabled())
+
+
+def few_bit_product(
+    x: Float[Tensor, "*rows i"],
+    levels: tuple,
+    qzeros: Int[Tensor, "g words"],
+    scales: Float[Tensor, "g o"],
+    bits: int,
+) -> Float[Tensor, "*rows o"]:
+    """x W with W in a few bits, unpacked on the way: the kernel of that name; see `gptq`."""
+    qweight, group, order = levels
+    return _kernels().few_bit_product(x, qweight, qzeros, scales, group, order, bits)
+
+
 def loss_and_gradient_(
     logits: Float[Tensor, "n V"], labels: Int[Tensor, "n"], ignored: int
 ) -> Float[Tensor, "n"]:
