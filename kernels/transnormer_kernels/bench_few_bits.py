@@ -64,9 +64,8 @@ def main(out):
     results = []
     for inputs, outputs in SIZES:
         for rows in ROWS:
-            row = {"inputs": inputs, "outputs": outputs, "rows": rows} | times(
-                inputs, outputs, rows
-            )
+            row = {"inputs": inputs, "outputs": outputs, "rows": rows}
+            row |= times(inputs, outputs, rows)
             row["of_floor"] = round(1e3 * row["bytes"] / speed / row["kernel"], 3)
             row["against_bf16"] = round(row["bf16"] / row["kernel"], 2)
             results.append(row)
