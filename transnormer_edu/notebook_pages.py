@@ -29,6 +29,16 @@ PAGE = """
 <style>
   main { max-width: 60rem; margin: auto; padding: 1rem; }
   nav { margin: 1rem 0; }
+  h1 { line-height: 1.2 !important; }
+  details { margin-bottom: 1em !important; }  /* what comes after a fold is not part of it */
+  .jp-InputArea-editor { overflow-x: auto !important; }  /* long lines are scrolled, not cut off */
+  .jp-RenderedText pre { word-break: normal !important; }
+  @media (max-width: 40rem) {
+    body, main, .jp-Cell { padding: 0 !important; margin: 0 !important; }
+    main { padding: 0 .6rem !important; }
+    .jp-MarkdownOutput { padding: 0 !important; }
+    .jp-RenderedImage, .jp-RenderedText, .jp-InputArea-editor { margin-left: 0 !important; }
+  }
   {{ resources.equations }}
 </style>
 {%- endblock -%}

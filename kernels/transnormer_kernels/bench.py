@@ -125,8 +125,16 @@ def flash_linear_attention(q, k, v, rate):
     return chunk_simple_gla(q, k, v, g_gamma=-rate, scale=1.0)[0]
 
 
+def lightning_attention_2(q, k, v, rate):
+    """The paper's own kernel: pip install lightning-attn."""
+    from lightning_attn.ops import lightning_attn_func
+
+    return lightning_attn_func(q, k, v, rate)
+
+
 CONTESTANTS = {
     "ours": lightning_attention,
+    "lightning2": lightning_attention_2,
     "softmax_cudnn": softmax("CUDNN_ATTENTION"),
     "softmax_flash": softmax("FLASH_ATTENTION"),
     "fla": flash_linear_attention,  # last: its first call tunes for a minute or more

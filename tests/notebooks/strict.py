@@ -1,9 +1,9 @@
 """nbval's own comparison, and three rules on top of it.
 
 A cell that was committed without having been run fails (nbval would pass it unseen). Every run
-says, for each notebook, what share of the cells that print something was compared: cells are
-exempted one by one, with the tag `nbval-ignore-output`. Exercises are no lessons: they are made
-to stop at the first gap, and have tests of their own.
+says, for each notebook, what share of the cells that print something was compared, and fails where
+it is below 80 %: cells are exempted one by one, with the tag `nbval-ignore-output`. Exercises are no
+lessons: they are made to stop at the first gap, and have tests of their own.
 """
 
 import os
@@ -14,6 +14,7 @@ from nbval.plugin import IPyNbCell
 
 HERE = Path(__file__).parent
 CELL_SECONDS = 900
+FLOOR = 80  # per cent of a notebook's printing cells that are compared
 NBVAL_DEFAULT_SECONDS = 2000
 UNCOMPARED_MIMES = {
     "image/png",
@@ -75,18 +76,39 @@ def prints_something(outputs) -> bool:
     return False
 
 
-def pytest_terminal_summary(terminalreporter):
-    """Reports carry the numbers, so that this also works when workers ran the cells."""
-    share = {}
+def compared_cells(terminalreporter) -> dict[str, list[bool]]:
+    """For each notebook, of each cell that prints: was its output compared?
+
+    Reports carry this, so that it is also known when workers ran the cells.
+    """
+    compared = {}
     for reports in terminalreporter.stats.values():
         for report in reports:
             if getattr(report, "when", None) != "call" and not getattr(report, "skipped", False):
                 continue
             for key, value in getattr(report, "user_properties", []):
                 if key == "compared":
-                    share.setdefault(report.nodeid.split("::")[0], []).append(value)
-    if share:
+                    compared.setdefault(report.nodeid.split("::")[0], []).append(value)
+    return compared
+
+
+def percent(values: list[bool]) -> int:
+    return 100 * sum(values) // len(values)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session):
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    shares = map(percent, compared_cells(reporter).values()) if reporter else ()
+    if session.exitstatus == pytest.ExitCode.OK and any(share < FLOOR for share in shares):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter):
+    compared = compared_cells(terminalreporter)
+    if compared:
         terminalreporter.section("share of printing cells whose output is compared")
-    for name, values in sorted(share.items()):
-        percent = 100 * sum(values) // len(values)
-        terminalreporter.line(f"{name}: {sum(values)} of {len(values)} ({percent} %)")
+    for name, values in sorted(compared.items()):
+        share = percent(values)
+        too_few = "" if share >= FLOOR else f": FAILED, at least {FLOOR} % must be"
+        terminalreporter.line(f"{name}: {sum(values)} of {len(values)} ({share} %){too_few}")

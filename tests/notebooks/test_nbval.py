@@ -80,13 +80,32 @@ def test_a_cell_that_was_never_run_fails(project, nbval, how):
     assert "committed without having been run" in said
 
 
+def exempt(number):
+    """A change that exempts so many cells from comparison."""
+
+    def change(cells):
+        for cell in cells[:number]:
+            cell.metadata["tags"] = ["nbval-ignore-output"]
+
+    return change
+
+
 @BOTH
 def test_an_exempted_cell_is_counted(project, nbval, how):
-    project("00_start_here", "print(id(object()))", tags=["nbval-ignore-output"])
-    commit_and_run(project)
+    project("00_start_here", "print(id(object()))", *["print(1)"] * 4)
+    commit_and_run(project, exempt(1))
     code, said = nbval(*how)
     assert code == 0, said
-    assert "0 of 1 (0 %)" in said
+    assert "4 of 5 (80 %)" in said
+
+
+@BOTH
+def test_too_many_exempted_cells_fail(project, nbval, how):
+    project("00_start_here", *["print(id(object()))"] * 2, *["print(1)"] * 3)
+    commit_and_run(project, exempt(2))
+    code, said = nbval(*how)
+    assert code == 1, said
+    assert "3 of 5 (60 %): FAILED, at least 80 % must be" in said
 
 
 @BOTH

@@ -8,6 +8,7 @@ from transnormer_edu.dilution import local_mass
 from transnormer_edu.plots.dilution import (
     SHARES,
     local_masses,
+    local_masses_mover,
     map_grid,
     masses_of_heads,
     one_against_all,
@@ -23,9 +24,9 @@ def maps(layers, heads, n=6):
 
 
 def test_curves_of_local_mass():
-    figure, sentence = assert_readable(local_masses({"flat": FLAT, "near": NEAR}))
+    figure, sentence = assert_readable(local_masses({"level": FLAT, "near": NEAR}))
     expected = 100 * local_mass(NEAR, torch.tensor([0.4])).item()
-    assert f"flat: 40 %; near: {expected:.0f} %." in sentence and expected > 90
+    assert f"level: 40 %; near: {expected:.0f} %; flat: 40 %." in sentence and expected > 90
     axes = figure.axes[0]
     assert_told_apart_without_colour(axes)
     _, flat, near = axes.lines
@@ -37,6 +38,17 @@ def test_a_curve_is_the_mean_over_all_maps():
     both = local_masses({"both": torch.stack([FLAT, NEAR])[:, None]})[0].axes[0].lines[1]
     one, other = (local_mass(weights, SHARES) for weights in (FLAT, NEAR))
     np.testing.assert_allclose(both.get_ydata(), 50 * (one + other), rtol=1e-5)
+
+
+def test_curves_that_move_and_say_what_they_show():
+    figure, move = local_masses_mover({0.0: {"a": FLAT}, 0.5: {"a": NEAR}})
+    line = figure.axes[0].lines[1]
+    before = line.get_ydata().copy()
+    expected = 100 * local_mass(NEAR, torch.tensor([0.4])).item()
+    assert move(0.5) == f"At 0.5, mass in the nearest 40 %: a: {expected:.0f} %; flat: 40 %."
+    np.testing.assert_allclose(line.get_ydata(), 100 * local_mass(NEAR, SHARES), rtol=1e-5)
+    move(0.0)
+    np.testing.assert_allclose(line.get_ydata(), before)
 
 
 def test_one_that_fits():
@@ -80,6 +92,8 @@ def test_every_head_has_a_line_and_their_mean_is_thick():
 def test_broken_input():
     with pytest.raises(ValueError, match="got 0 curves"):
         local_masses({})
+    with pytest.raises(ValueError, match="got 0 curves"):
+        local_masses_mover({})
     with pytest.raises(ValueError, match="got 5 curves"):
         one_against_all([1], {name: [0.1] for name in "abcde"})
     with pytest.raises(ValueError, match="same number"):

@@ -1,14 +1,16 @@
 """Where the mass of attention maps lies, over neighbourhood size, and maps side by side."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
 from torch import Tensor
 
 from transnormer_edu.dilution import attention_mass, local_mass
@@ -36,17 +38,47 @@ def local_masses(maps: Mapping[str, Maps]) -> Drawing:
 
     The dotted diagonal is a flat map. Errors: ValueError for no name, or more than four.
     """
-    need_few("curves", maps)
+    masses = {name: mean_mass(weights) for name, weights in maps.items()}
+    figure, _ = _mass_curves(masses)
+    return figure, f"Mass in the nearest 40 % of the tokens. {_nearest(masses)}."
+
+
+@drawing
+def local_masses_mover(
+    maps: Mapping[float, Mapping[str, Maps]],
+) -> tuple[Figure, Callable[[float], str]]:
+    """For `slider`: `local_masses` of the maps at a position, a key of `maps`.
+
+    Every position has the same names. Errors: as `local_masses`.
+    """
+    masses = {
+        position: {name: mean_mass(weights) for name, weights in named.items()}
+        for position, named in maps.items()
+    }
+    figure, lines = _mass_curves(next(iter(masses.values()), {}))
+
+    def move(position: float) -> str:
+        for name, line in lines.items():
+            line.set_ydata(masses[position][name])
+        return f"At {position:g}, mass in the nearest 40 %: {_nearest(masses[position])}."
+
+    return figure, move
+
+
+def _mass_curves(masses: Mapping[str, Float[Tensor, "m"]]) -> tuple[Figure, dict[str, Line2D]]:
+    need_few("curves", masses)
     figure = new_figure(6.4, 4.2)
     axes = figure.subplots()
     flat_line(axes)
-    said = []
-    for (name, weights), look in zip(maps.items(), LINES, strict=False):
-        mass = mean_mass(weights)
-        axes.plot(100 * SHARES, mass, label=name, markevery=4, **look)
-        said.append(f"{name}: {mass[NEAR]:.0f} %")
+    lines = {}
+    for (name, mass), look in zip(masses.items(), LINES, strict=False):
+        (lines[name],) = axes.plot(100 * SHARES, mass, label=name, markevery=4, **look)
     axes.legend(loc="lower right")
-    return figure, f"Mass in the nearest 40 % of the tokens. {'; '.join(said)}. Flat: 40 %."
+    return figure, lines
+
+
+def _nearest(masses: Mapping[str, Float[Tensor, "m"]]) -> str:
+    return "; ".join(f"{name}: {mass[NEAR]:.0f} %" for name, mass in masses.items()) + "; flat: 40 %"
 
 
 @drawing
@@ -80,8 +112,8 @@ def mean_mass(weights: Maps) -> Float[Tensor, "m"]:
 
 
 def flat_line(axes: Axes) -> None:
-    """The axes of a local mass: in percent, with the diagonal of a flat map."""
-    axes.plot([0, 100], [0, 100], color=INK, linestyle=":", linewidth=1.5)
+    """The axes of a local mass: in percent, with the dotted diagonal of a flat map."""
+    axes.plot([0, 100], [0, 100], color=INK, linestyle=":", linewidth=1.5, label="flat")
     axes.set(xlabel="nearest tokens (%)", ylabel="mass in them (%)", xlim=(0, 100), ylim=(0, 104))
     axes.set_xticks([0, 20, 40, 60, 80, 100])
 
