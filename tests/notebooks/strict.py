@@ -2,8 +2,8 @@
 
 A cell that was committed without having been run fails (nbval would pass it unseen). Every run
 says, for each notebook, what share of the cells that print something was compared, and fails where
-it is below 80 %: cells are exempted one by one, with the tag `nbval-ignore-output`. Exercises are no
-lessons: they are made to stop at the first gap, and have tests of their own.
+it is below 80 %: cells are exempted one by one, with the tag `nbval-ignore-output`. Exercises are
+no lessons: they are made to stop at the first gap, and have tests of their own.
 """
 
 import os

@@ -78,7 +78,8 @@ def _mass_curves(masses: Mapping[str, Float[Tensor, "m"]]) -> tuple[Figure, dict
 
 
 def _nearest(masses: Mapping[str, Float[Tensor, "m"]]) -> str:
-    return "; ".join(f"{name}: {mass[NEAR]:.0f} %" for name, mass in masses.items()) + "; flat: 40 %"
+    said = (f"{name}: {mass[NEAR]:.0f} %" for name, mass in masses.items())
+    return "; ".join((*said, "flat: 40 %"))
 
 
 @drawing
