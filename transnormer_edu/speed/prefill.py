@@ -26,7 +26,7 @@ def rows(
 
 @torch.no_grad()
 def prefill_row(name, config, context, results) -> dict:
-    """Median seconds of `next_token`; compiled on a GPU, the twin by its fastest attention."""
+    """Seconds of `next_token`; compiled on a GPU, the twin by its fastest attention."""
     contestants.forget()
     device = results.device
     dtype = compute_type(device)

@@ -10,7 +10,6 @@ backward, clipping, AdamW; on a GPU in bf16 with compiled blocks, recorded once 
 from collections.abc import Iterator
 from functools import partial
 from itertools import product
-from statistics import median
 
 import torch
 
@@ -18,7 +17,7 @@ from transnormer_edu.config import TransNormerConfig
 from transnormer_edu.fast_run import BEFORE_RECORDING, FastRun
 from transnormer_edu.settings import TrainSettings
 from transnormer_edu.speed import contestants
-from transnormer_edu.speed.clock import compute_type, forget_peak, peak_bytes
+from transnormer_edu.speed.clock import compute_type, forget_peak, peak_bytes, typical
 from transnormer_edu.speed.results import Results
 
 CONTEXTS = {"cuda": (2048, 8192, 32768, 65536), "cpu": (256, 512, 1024, 2048)}
@@ -78,7 +77,7 @@ def _by_the_first_that_runs(ways, measured) -> tuple:
 
 
 def measure(name, config, row, device) -> dict:
-    """Median seconds of an update and what follows from it; memory that the forward pass keeps."""
+    """Seconds of an update and what follows from it; memory that the forward pass keeps."""
     contestants.forget()
     model = contestants.build(name, config, device)
     batch, context, parts = row["batch"], row["context"], row["parts"]
@@ -97,7 +96,8 @@ def measure(name, config, row, device) -> dict:
     run.run(2)
     kept = peak_bytes(device)
     run.run(WARM)
-    ms = 1e3 * median(run.run(step) for step in range(WARM + 1, settings.steps + 1))
+    timed = range(WARM + 1, settings.steps + 1)
+    ms = 1e3 * typical((run.run(step) for step in timed), device)
     return {
         "tokens_per_update": settings.tokens_per_step,
         "parameters": contestants.parameters(model),
