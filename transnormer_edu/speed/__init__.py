@@ -5,6 +5,7 @@
     decoding       time per token, over what was read before; a cache of fixed place for the twin
     prefill        time until a long prompt is read
     results        the file of rows, where and with what they were measured
+    measured       the rows that come with the package, as curves and ratios
 
 `transnormer-edu bench train|decode|prefill` calls them. Nothing here is a test with a time limit.
 """

@@ -19,7 +19,7 @@ def typical(found: Iterable[float], device: torch.device) -> float:
 
 
 def seconds(call: Callable, device: torch.device, rounds: int = 5, times: int = 1) -> float:
-    """`typical` of `rounds`, each the mean of `times` calls in a row; one goes before, unmeasured."""
+    """`typical` of `rounds`, each the mean of `times` calls; one call goes before, unmeasured."""
     call()
     found = []
     for _ in range(rounds):

@@ -1,0 +1,59 @@
+import pytest
+
+from tests.plots.checks import assert_readable, assert_told_apart_without_colour
+from transnormer_edu.plots.whole_model import decoding, training
+from transnormer_edu.speed.measured import curve, measured, rows, table, times_the_twin
+
+
+def row(what, model, context, tokens_per_s, **more):
+    return dict(what=what, model=model, context=context, tokens_per_s=tokens_per_s, **more)
+
+
+RESULTS = {
+    "rows": [
+        row("train", "ours", 256, 10.0, batch=4, ms=1.0, of_matmul_rate=0.5, activation_bytes=7),
+        row("train", "ours", 256, 12.0, batch=2, ms=0.9, of_matmul_rate=0.6, activation_bytes=3),
+        row("train", "ours", 1024, 11.0, batch=1, ms=1.1),
+        row("train", "twin", 256, 8.0, batch=4, ms=2.0),
+        {"what": "train", "model": "twin", "context": 1024, "skipped": "OutOfMemoryError: much"},
+        row("decode", "ours", 512, 100.0, batch=1, ms=10.0),
+        row("decode", "ours", 512, 900.0, batch=64, ms=71.0),
+        row("decode", "twin", 512, 300.0, batch=64, ms=210.0),
+    ]
+}  # fmt: skip
+SPEEDS = {"ours": {256: 12.0, 1024: 11.0}, "twin": {256: 8.0, 1024: 4.0}}
+
+
+def test_of_several_batches_the_fastest_counts():
+    assert curve(RESULTS, "train", "ours", "tokens_per_s") == {256: 12.0, 1024: 11.0}
+    assert rows(RESULTS, "train", "ours", "activation_bytes")[256]["activation_bytes"] == 3
+
+
+def test_what_was_not_measured_is_left_out():
+    assert times_the_twin(RESULTS, "train") == {256: 1.5}
+    assert times_the_twin(RESULTS, "decode", batch=64) == {512: 3.0}
+    assert len(table(RESULTS)) == 1 + 7
+
+
+def test_training_over_the_context():
+    memory = {"ours": {256: 3.0, 1024: 3.0}, "twin": {256: 3.5, 1024: 3.5}}
+    figure, sentence = assert_readable(training(SPEEDS, memory, "a machine"))
+    assert "ours is at 1.50 at 256, 2.75 at 1,024 tokens of context times the twin" in sentence
+    assert [list(line.get_ydata()) for line in figure.axes[0].lines] == [[12, 11], [8, 4]]
+    assert_told_apart_without_colour(figure.axes[0])
+
+
+def test_decoding_over_what_was_read():
+    times = {"ours": {1024: 0.5, 2**20: 0.501}, "twin": {1024: 2.0}}
+    figure, sentence = assert_readable(decoding(times, "a machine"))
+    assert "ours 0.5 ms after 1,024 tokens, 0.501 after 1,048,576" in sentence
+    assert list(figure.axes[0].lines[0].get_xdata()) == [1024, 2**20]
+
+
+def test_broken_input():
+    with pytest.raises(ValueError, match="expected 1 to"):
+        training({}, {}, "")
+    with pytest.raises(ValueError, match="expected 1 to"):
+        decoding({}, "")
+    with pytest.raises(ValueError, match="abacus"):
+        measured("abacus")
