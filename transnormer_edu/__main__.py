@@ -1,5 +1,6 @@
-"""`python -m transnormer_edu` is the command `transnormer-edu`."""
+"""`python -m transnormer_edu` is the command `transnormer-edu`; torchrun starts it so, too."""
 
+from transnormer_edu import job
 from transnormer_edu.cli import app
 
-app()
+job.run(app)

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from transnormer_edu.ablate_command import ablate
+from transnormer_edu.job import complain
 from transnormer_edu.speed_command import decode, prefill
 from transnormer_edu.speed_command import train as bench_train
 from transnormer_edu.train_command import train
@@ -36,7 +37,7 @@ def says_what_is_wrong(command):
         try:
             return command(*args, **kwargs)
         except (ValueError, OSError, ImportError, FloatingPointError) as error:
-            typer.echo(f"transnormer-edu: {error}", err=True)
+            complain(f"transnormer-edu: {error}")
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
             typer.echo("\nstopped", err=True)
@@ -98,11 +99,16 @@ app.command()(says_what_is_wrong(ablate))
 @app.command()
 @says_what_is_wrong
 def export(
-    run: Annotated[Path, typer.Argument(help="A run, or a folder of weights that one wrote.")],
+    run: Annotated[
+        Path, typer.Argument(help="A run, or weights or a torchrun checkpoint that one wrote.")
+    ],
     folder: Annotated[Path, typer.Argument(help="Folder to make, for the weights.")],
 ):
     """Write the weights of a run in float16, to give away, with tokenizer and model card."""
-    from transnormer_edu.run_folder import export
+    if (run / ".metadata").is_file():
+        from transnormer_edu.parallel.checkpoints import export
+    else:
+        from transnormer_edu.run_folder import export
 
     export(run, folder)
     size = sum(file.stat().st_size for file in folder.iterdir())

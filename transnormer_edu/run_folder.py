@@ -252,8 +252,7 @@ vocabulary {config.vocab_size}. Made by this project's `transnormer-edu train`.
   corpus sha256 `{corpus["sha256"]}`,
   tokenizer sha256 `{about["tokenizer_sha256"]}`.
 - **On held-out text**, never trained on, at step {about["step"]} of
-  {about["settings"]["steps"]}: {score["bits_per_byte"]:.3f} bits per byte, loss
-  {score["loss"]:.3f} nats per token, measured on {score["bytes"]:,} of its
+  {about["settings"]["steps"]}: {_in_words(score)} of its
   {corpus["held_out_bytes"]:,} bytes. `zlib -9` needs {corpus["zlib_bits_per_byte"]:.3f} for all.
 - **Good for** lessons and tests. It writes text that resembles its corpus and knows nothing: do not
   use it for anything that has to be true.
@@ -262,3 +261,12 @@ Settings: `{json.dumps(about["settings"])}`
 
 These numbers are also inside the weight file itself, in its safetensors metadata.
 """
+
+
+def _in_words(score: dict | None) -> str:
+    if score is None:
+        return "measured on none"
+    return (
+        f"{score['bits_per_byte']:.3f} bits per byte, loss\n  {score['loss']:.3f} nats per token, "
+        f"measured on {score['bytes']:,}"
+    )

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from transnormer_edu.job import in_a_job, say
+
 
 class Kind(StrEnum):
     """The two models that `train` makes."""
@@ -24,6 +26,13 @@ class Decay(StrEnum):
     paper = "paper"
     flat = "flat"
     none = "none"
+
+
+class Exchange(StrEnum):
+    """How processes hand on the state: `transnormer_edu.parallel.exchange`."""
+
+    ring = "ring"
+    gather = "gather"
 
 
 # What `train` makes unless told otherwise: small enough to learn on a laptop in minutes.
@@ -113,12 +122,35 @@ def train(
     device: Annotated[
         str | None, typer.Option(help="auto, cpu, cuda or mps.", show_default="auto")
     ] = None,
+    data_parallel: Annotated[
+        int | None,
+        typer.Option(help="With torchrun: processes that share a batch.", show_default="the rest"),
+    ] = None,
+    sequence_parallel: Annotated[
+        int | None,
+        typer.Option(help="With torchrun: processes that share a text.", show_default="1"),
+    ] = None,
+    tensor_parallel: Annotated[
+        int | None,
+        typer.Option(help="With torchrun: processes that share each layer.", show_default="1"),
+    ] = None,
+    exchange: Annotated[
+        Exchange | None,
+        typer.Option(
+            help="How stretches of a text get their state: from neighbours, or all at once.",
+            show_default="ring",
+        ),
+    ] = None,
+    recompute: Annotated[
+        bool, typer.Option(help="Compute blocks again in the backward: less memory (torchrun).")
+    ] = False,
     prompt: Annotated[str, typer.Option(help="Start of the sample shown at the end.")] = "The",
 ):
     """Train a small model on English that your Python carries: some minutes on a laptop's CPU.
 
     Without --from a new run begins in --out. A stopped or killed run goes on with --from and its
-    folder, to the same losses as without the stop.
+    folder, to the same losses as without the stop. `torchrun --nproc-per-node 4 -m transnormer_edu
+    train ...` does the same on 4 processes, of one machine or many.
     """
     settings = _given(
         steps=steps, batch_size=batch_size, context=context, accumulate=accumulate,
@@ -130,19 +162,57 @@ def train(
         kind=kind, dim=dim, layers=layers, heads=heads, glu_dim=glu_dim, vocab_size=vocab_size,
         decay=decay,
     )  # fmt: skip
-    from transnormer_edu.write import printable, write_text
-
-    trainer = _trainer(from_, _given(data=data, out=out), model, settings)
-    typer.echo(trainer.corpus.describe())
+    axes = _given(data=data_parallel, sequence=sequence_parallel, tensor=tensor_parallel)
+    choices = _given(exchange=exchange, recompute=recompute or None)
+    engine = _engine(from_, settings.get("device", "auto"), axes, choices)
+    trainer = _trainer(from_, _given(data=data, out=out), model, settings, engine)
+    say(trainer.corpus.describe())
     score = trainer.run(until=until)
-    typer.echo(f"held out: {score}")
+    say(f"held out: {score}")
     written = f"written to {trainer.folder.path}:"
     if until is not None and until < trainer.settings.steps:
-        typer.echo(f"{written} ended at step {until}, train --from goes on\n")
+        say(f"{written} ended at step {until}, train --from goes on\n")
     else:
-        typer.echo(f"{written} best/ and last/ hold the weights\n")
-    sample = write_text(trainer.model, trainer.tokenizer, prompt, 80, temperature=0.8, seed=0)
-    typer.echo(prompt + printable("".join(sample)))
+        say(f"{written} best/ and last/ hold the weights\n")
+    engine.end(trainer, prompt)
+
+
+class OneProcess:
+    """How a run begins, goes on and ends without torchrun; `parallel.command.Mesh`: with it."""
+
+    def is_run(self, folder: Path) -> bool:
+        """Whether a run can go on from here."""
+        from transnormer_edu.run_folder import is_run
+
+        return is_run(folder)
+
+    def new(self, *parts):
+        """A run that begins in a folder."""
+        from transnormer_edu.train import Trainer
+
+        return Trainer(*parts)
+
+    def resume(self, folder: Path, steps: int | None):
+        """The run in `folder`."""
+        from transnormer_edu.train import resume
+
+        return resume(folder, steps=steps)
+
+    def end(self, trainer, prompt: str) -> None:
+        """Let the model write."""
+        from transnormer_edu.write import printable, write_text
+
+        sample = write_text(trainer.model, trainer.tokenizer, prompt, 80, temperature=0.8, seed=0)
+        typer.echo(prompt + printable("".join(sample)))
+
+
+def _engine(from_, device, axes, choices):
+    """The mesh where torchrun, an option or the run to go on with asks for one."""
+    if not (in_a_job() or axes or choices or (from_ and (from_ / "checkpoints").is_dir())):
+        return OneProcess()
+    from transnormer_edu.parallel.command import Mesh
+
+    return Mesh.meet(device, axes, choices)
 
 
 def _given(**options):
@@ -150,20 +220,19 @@ def _given(**options):
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _trainer(from_, files, model, settings):
+def _trainer(from_, files, model, settings, engine):
     """A trainer for a new run, for one to go on with, or for a new run from given weights."""
     import torch
 
     from transnormer_edu.data import load_corpus
-    from transnormer_edu.run_folder import is_run
     from transnormer_edu.settings import TrainSettings
     from transnormer_edu.token_file import TokenFile
-    from transnormer_edu.train import Trainer, load_trained, resume
+    from transnormer_edu.train import load_trained
 
-    if from_ is not None and is_run(from_):
+    if from_ is not None and engine.is_run(from_):
         others = files | model | {k: v for k, v in settings.items() if k != "steps"}
         _refuse_settled(others, from_, f"begin a new run from its weights: --from {from_ / 'best'}")
-        return resume(from_, steps=settings.get("steps"))
+        return engine.resume(from_, settings.get("steps"))
     chosen = TrainSettings.from_dict(settings)
     corpus = load_corpus(files.get("data", "english"))
     if isinstance(corpus, TokenFile) and "vocab_size" in model:
@@ -174,7 +243,7 @@ def _trainer(from_, files, model, settings):
         network, tokenizer = load_trained(from_)
     else:
         network, tokenizer = _new_model(corpus, **SMALL | model)
-    return Trainer(network, tokenizer, corpus, chosen, files.get("out", Path("runs/small")))
+    return engine.new(network, tokenizer, corpus, chosen, files.get("out", Path("runs/small")))
 
 
 def _refuse_settled(options, from_, advice):

@@ -1,6 +1,7 @@
 """Starting jobs of several processes for the tests."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,8 +21,15 @@ def torchrun(processes, script, *arguments, seconds=200, module=False, restarts=
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
         str(processes), "--max-restarts", str(restarts), *how, str(script), *map(str, arguments),
     ]  # fmt: skip
-    done = subprocess.run(
-        command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=seconds
-    )
-    assert not check or done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    job = subprocess.Popen(
+        command, cwd=ROOT, env=ENVIRONMENT, start_new_session=True, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        said, complained = job.communicate(timeout=seconds)
+    except BaseException:
+        os.killpg(job.pid, signal.SIGKILL)  # the processes that torchrun started, too
+        raise
+    done = subprocess.CompletedProcess(command, job.returncode, said, complained)
+    assert not check or done.returncode == 0, said[-2000:] + complained[-4000:]
     return done

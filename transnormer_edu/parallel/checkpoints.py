@@ -11,12 +11,14 @@ says nothing of the mesh, so a run may go on with another one. The fused project
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -31,6 +33,8 @@ from transnormer_edu.parallel.order import weights_as_released, weights_by_heads
 from transnormer_edu.parallel.processes import on_first
 from transnormer_edu.pretrained import MODELS
 from transnormer_edu.released_config import config_from_json
+from transnormer_edu.released_tokenizers import load_tokenizer
+from transnormer_edu.run_folder import save_model
 
 FOLDER, DONE, NOTES = "checkpoints", ".metadata", "run.json"
 
@@ -41,12 +45,17 @@ def newest(run: str | Path) -> Path | None:
     return max((one.parent for one in folder.glob(f"*/{DONE}")), default=None)
 
 
+def is_checkpoint(path: str | Path) -> bool:
+    """Whether this folder is a whole checkpoint."""
+    return (Path(path) / DONE).is_file()
+
+
 def notes_of(checkpoint: Path) -> dict:
     """What run.json of a checkpoint says. ValueError where it is damaged."""
     try:
         return json.loads((checkpoint / NOTES).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{checkpoint} is damaged ({error}): take the one before it") from error
+        raise _damaged(checkpoint, error) from error
 
 
 class Checkpoints:
@@ -79,10 +88,10 @@ class Checkpoints:
 
 
 def restore(path: Path, model: nn.Module, optimizer) -> None:
-    """Inverse of `Checkpoints.save`, on any mesh."""
+    """Inverse of `Checkpoints.save`, on any mesh. ValueError for what is damaged."""
     fresh = notes_of(path)["step"] == 0
     state = state_of(model, None if fresh else optimizer)
-    dcp.load(state, checkpoint_id=path)
+    _load(state, path)
     set_model_state_dict(model, state["model"])
     if not fresh:
         set_optimizer_state_dict(model, optimizer, state["optimizer"])
@@ -102,18 +111,32 @@ def whole_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     return weights_as_released(get_model_state_dict(model, options=options), model.config)
 
 
-def load_weights(run: str | Path) -> nn.Module:
-    """The model of a run's newest checkpoint, in one process: for `save_pretrained`, or to use."""
-    path = newest(run)
+def load_weights(source: str | Path) -> nn.Module:
+    """The model of a checkpoint, or of a run's newest, in one process: `save_pretrained` writes it.
+
+    Errors: FileNotFoundError where there is none; ValueError for a damaged one.
+    """
+    path = Path(source) if is_checkpoint(source) else newest(source)
     if path is None:
-        raise FileNotFoundError(f"there is no whole checkpoint in {Path(run) / FOLDER}")
+        raise FileNotFoundError(f"there is no whole checkpoint in {Path(source) / FOLDER}")
     config = notes_of(path)["about"]["config"]
     kind = MODELS[config["model_type"]]
     model = kind(config_from_json(kind.config_class, config))
     state = {"model": weights_by_heads(model.state_dict(), model.config)}
-    dcp.load(state, checkpoint_id=path, no_dist=True)
+    _load(state, path, no_dist=True)
     model.load_state_dict(weights_as_released(state["model"], model.config))
     return model
+
+
+def export(path: Path, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+    """A checkpoint as a folder of weights in the released format, in `dtype`, with tokenizer.
+
+    FileExistsError where `folder` exists; else as `load_weights`.
+    """
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists already: remove it or choose another name.")
+    model, tokenizer = load_weights(path).to(dtype), load_tokenizer(path.parents[1])
+    save_model(folder, model, tokenizer, notes_of(path)["about"])
 
 
 def sweep(run: str | Path) -> None:
@@ -121,6 +144,23 @@ def sweep(run: str | Path) -> None:
     for path in (Path(run) / FOLDER).glob("*"):
         if not (path / DONE).exists():
             shutil.rmtree(path)
+
+
+def _load(state: dict, path: Path, **how) -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.distributed is disabled")  # as asked for
+            dcp.load(state, checkpoint_id=path, **how)
+    except (Exception, CheckpointException) as error:  # the latter is no Exception
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: BaseException) -> ValueError:
+    best = path.parents[1] / "best"
+    while isinstance(error, CheckpointException) and error.failures:
+        error = next(iter(error.failures.values()))[0]
+    why = " ".join(f"{type(error).__name__} {error}".split())[:300]
+    return ValueError(f"{path} is damaged ({why}): begin a new run from weights, --from {best}")
 
 
 def _begin(path: Path, notes: dict) -> None:

@@ -48,8 +48,8 @@ class MeshShape:
         if shape.processes != processes:
             raise ValueError(
                 f"data {shape.data} x sequence {sequence} x tensor {tensor} makes "
-                f"{shape.processes} processes, but there are {processes}: choose axes whose "
-                f"product is that, or start torchrun with --nproc-per-node {shape.processes}"
+                f"{shape.processes} processes, and this job has {processes}: choose axes whose "
+                f"product is {processes}, or start {shape.processes} processes with torchrun"
             )
         return shape
 

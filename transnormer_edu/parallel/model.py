@@ -188,6 +188,7 @@ def _shard(whole: ParallelModel, mesh: DeviceMesh, recompute, bf16, compiled) ->
     for module in whole.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)  # the loss is divided by all labels already
+            module.set_force_sum_reduction_for_comms(True)  # gloo has no other in float32
 
 
 def _let_go(whole, inputs, out):

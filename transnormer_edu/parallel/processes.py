@@ -1,5 +1,6 @@
-"""This process among those that torchrun started."""
+"""This process among those of the job: how they meet, and what only the first does."""
 
+import logging
 import os
 from collections.abc import Callable
 from datetime import timedelta
@@ -7,29 +8,42 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from transnormer_edu.job import in_a_job
+from transnormer_edu.settings import TrainSettings
+
 EXPECTED = (ValueError, OSError, FloatingPointError)  # what a command turns into one sentence
-
+BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
 PORT = "transnormer_edu/port"
-
-
-def in_a_job() -> bool:
-    """Whether this is one of the processes that `torchrun` (or a like of it) has started."""
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def start(device: str = "auto") -> torch.device:
     """Meet the other processes; the device of this one: its own GPU, or the CPU.
 
     device as in `TrainSettings`. Outside a job of torchrun it is a job of one process.
+    ValueError for a device that processes cannot share work on, or more processes than GPUs.
     """
-    cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    if cuda:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+    kind = TrainSettings(device=device).torch_device().type
+    if kind not in BACKENDS:
+        raise ValueError(
+            f"a job runs on cuda or cpu, and {device} is {kind} here: give --device cpu"
+        )
+    if kind == "cuda":
+        _take_gpu(int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count())
+    # It says at each step that two small sums come one after the other.
+    logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
     if not dist.is_initialized():
-        backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
         store, rank, world = _meeting_place() if in_a_job() else (dist.HashStore(), 0, 1)
-        dist.init_process_group(backend, store=store, rank=rank, world_size=world)
-    return torch.device("cuda" if cuda else "cpu")
+        dist.init_process_group(BACKENDS[kind], store=store, rank=rank, world_size=world)
+    return torch.device(kind)
+
+
+def _take_gpu(number: int, gpus: int) -> None:
+    if number >= gpus:
+        raise ValueError(
+            f"process {number} of this machine has no GPU, there are {gpus}: start torchrun with "
+            f"--nproc-per-node {gpus}, or give --device cpu"
+        )
+    torch.cuda.set_device(number)
 
 
 def _meeting_place():

@@ -150,7 +150,7 @@ def resume(
         raise FileNotFoundError(f"there is no whole checkpoint in {folder}: begin a new run")
     about = notes_of(path)["about"]
     settings = TrainSettings.from_dict(about["settings"])
-    settings = settings if steps is None else replace(settings, steps=steps)
+    settings = settings if steps is None else _longer(settings, steps, path)
     corpus = load_corpus(about["source"]) if corpus is None else corpus
     tokenizer = load_tokenizer(folder)
     here = (corpus.fingerprint, tokenizer.fingerprint)
@@ -165,11 +165,16 @@ def resume(
     return trainer
 
 
+def _longer(settings: TrainSettings, steps: int, path: Path) -> TrainSettings:
+    if steps < (done := notes_of(path)["step"]):
+        raise ValueError(f"steps is {steps} and {path} has done {done}: give more")
+    return replace(settings, steps=steps)
+
+
 def prepare(model: nn.Module, shape: MeshShape, settings: TrainSettings, **choices):
-    """The model, the same in every process, on the settings' device and divided."""
-    device = settings.torch_device()
-    mesh = make_mesh(shape, device.type)
-    return divide(model.to(device), mesh, bf16=settings.uses_bf16(), **choices)
+    """The model, the same in every process, divided; block by block it comes to the device."""
+    mesh = make_mesh(shape, settings.torch_device().type)
+    return divide(model, mesh, bf16=settings.uses_bf16(), **choices)
 
 
 def _begin(path, about, tokenizer) -> None:

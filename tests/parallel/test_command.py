@@ -1,0 +1,159 @@
+"""`torchrun -m transnormer_edu train`: a run that changes its mesh; what is said of bad input."""
+
+import csv
+import json
+import shutil
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from tests.parallel.start import torchrun
+from transnormer_edu import TransNormerLLM
+from transnormer_edu.cli import app
+from transnormer_edu.parallel.checkpoints import load_weights, newest
+
+pytestmark = pytest.mark.xdist_group("parallel command")
+SMALL = [
+    "--vocab-size", "259", "--dim", "18", "--layers", "2", "--heads", "2", "--glu-dim", "22",
+    "--steps", "5", "--batch-size", "2", "--context", "34", "--eval-every", "2", "--device", "cpu",
+    "--save-every", "2", "--warmup", "2",
+]  # fmt: skip
+STEP_2 = "checkpoints/00000002"
+
+
+def transnormer(*arguments):
+    return CliRunner().invoke(app, [str(one) for one in arguments])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """one: a run of one process; two: the same run on a mesh of two, until step 2."""
+    folder = tmp_path_factory.mktemp("command")
+    lines = [f"{i} times {i % 7} is {i * (i % 7)}, and so on to {i * i}." for i in range(150)]
+    (folder / "book.txt").write_text("\n\n".join(lines))
+    new = ["train", "--data", folder / "book.txt", *SMALL]
+    done = transnormer(*new, "--out", folder / "one")
+    assert done.exit_code == 0, done.output
+    done = torchrun(
+        2, "transnormer_edu", *new, "--out", folder / "two", "--tensor-parallel", 2,
+        "--recompute", "--until", 2, module=True,
+    )  # fmt: skip
+    assert done.stdout.count("data 1 x sequence 1 x tensor 2 processes") == 1
+    assert done.stdout.count("held out: ") == 1
+    assert done.stdout.count("ended at step 2, train --from goes on") == 1
+    return folder
+
+
+def commands(folder, *lists):
+    """What both processes of a job saw of each: (status, stdout, stderr, crash)."""
+    listed = [[str(one) for one in arguments] for arguments in lists]
+    (folder / "commands.json").write_text(json.dumps(listed))
+    torchrun(2, "tests/parallel/commands.py", folder)
+    return zip(*(json.loads((folder / f"seen{rank}").read_text()) for rank in (0, 1)), strict=True)
+
+
+def losses(run):
+    rows = csv.DictReader((run / "log.csv").read_text().splitlines())
+    return torch.tensor([float(row["loss"]) for row in rows])
+
+
+def damaged(run, copy, damage):
+    shutil.copytree(run, copy)
+    damage(copy / STEP_2)
+    return copy
+
+
+def cut_short(checkpoint):
+    for part in checkpoint.glob("*.distcp"):
+        part.write_bytes(part.read_bytes()[:100])
+
+
+def bad_input(folder):
+    """Arguments, and the sentence that all of the job's processes have to find."""
+    new = ["train", "--data", folder / "book.txt", *SMALL, "--out", folder / "never"]
+    two, softmax = folder / "two", ["--kind", "softmax", "--dim", 20]
+    no_notes = damaged(two, folder / "no notes", lambda one: (one / "run.json").unlink())
+    short = damaged(two, folder / "short", cut_short)
+    return [
+        ([*new, "--tensor-parallel", 3], "tensor 3 makes 3 processes, and this job has 2"),
+        ([*new, "--tensor-parallel", 0], "tensor parallel is 0"),
+        ([*new, "--sequence-parallel", 2, "--context", 33], "context is 33, which 2 sequence"),
+        ([*new, "--batch-size", 3], "batch_size is 3, which 2 data ranks"),
+        ([*new, "--tensor-parallel", 2, "--heads", 3], "heads is 3, which 2 tensor ranks"),
+        ([*new, "--tensor-parallel", 2, *softmax], "only a TransNormerLLM can be"),
+        ([*new[:-1], folder / "nine", "--until", 9], "until is 9, expected a step from 1 to 5"),
+        ([*new, "--device", "gpu"], "device is 'gpu', expected auto or cpu"),
+        (["train", "--data", folder / "no.txt", *SMALL], "no.txt"),
+        ([*new[:-1], two], "already holds a training run: go on with it"),
+        (["train", "--from", two, "--steps", 1], "steps is 1 and"),
+        (["train", "--from", two, "--dim", 8], "--dim is settled by"),
+        (["train", "--from", folder / "one"], "is a run of one process: go on without torchrun"),
+        (["train", "--from", folder / "none"], "none"),
+        (["train", "--from", no_notes], "is damaged"),
+        (["train", "--from", short], "is damaged"),
+    ]
+
+
+@pytest.mark.bad_input
+def test_all_processes_find_the_same_fault(folder):
+    """None is left waiting; it is one sentence; nothing is begun."""
+    cases = bad_input(folder)
+    for (arguments, sentence), seen in zip(
+        cases, commands(folder, *(arguments for arguments, _ in cases)), strict=True
+    ):
+        for status, _, said, crash in seen:
+            assert (status, crash) == (1, "None"), (arguments, said, crash)
+            assert sentence in " ".join(said.split()), (arguments, said)
+            assert said.count("\n") == 1, said
+    assert not (folder / "never").exists()
+    assert newest(folder / "two").name == "00000002"
+
+
+def test_one_process_speaks(folder):
+    """torchrun's report quotes the sentence where a traceback would stand."""
+    done = torchrun(
+        2, "transnormer_edu", "train", "--from", folder / "two", "--steps", "many",
+        module=True, check=False,
+    )  # fmt: skip
+    sentence = "transnormer-edu: Invalid value for '--steps': 'many' is not a valid"
+    lines = [line for line in done.stderr.splitlines() if sentence in line]
+    assert done.returncode == 1
+    assert [line for line in lines if line.startswith("transnormer-edu")] == lines[:1]
+    assert all(line.strip().startswith("traceback : transnormer-edu") for line in lines[1:])
+
+
+def test_a_run_goes_on_with_another_mesh(folder):
+    """Tensor ranks until step 2, sequence ranks that gather until 4, then one process."""
+    run = shutil.copytree(folder / "two", folder / "moved")
+    weights = folder / "one" / "best"  # in the released format
+    begin = ["train", "--data", folder / "book.txt", "--from", weights, "--out", folder / "begun"]
+    rest = ["--batch-size", 2, "--context", 34, "--device", "cpu", "--steps", 2, "--until", 1]
+    on = ["train", "--from", run, "--sequence-parallel", 2, "--exchange", "gather", "--until", 4]
+    for seen in commands(folder, on, [*begin, *rest]):
+        assert [(one[0], one[3]) for one in seen] == [(0, "None")] * 2, seen
+        assert seen[1][1] == ""  # process 1 says nothing
+    done = transnormer("train", "--from", run)
+    assert done.exit_code == 0, done.output
+    torch.testing.assert_close(losses(run), losses(folder / "one"), rtol=1e-4, atol=1e-4)
+    (path,) = (run / "checkpoints").iterdir()
+    assert transnormer("export", path, folder / "exported").exit_code == 0
+    exported = TransNormerLLM.from_pretrained(folder / "exported").state_dict()
+    for name, weight in TransNormerLLM.from_pretrained(run / "last").state_dict().items():
+        torch.testing.assert_close(exported[name], weight.half(), rtol=0, atol=0)
+
+
+def test_a_checkpoint_is_read_in_one_process(folder):
+    """Of the run that began from weights, one step from them."""
+    begun = load_weights(folder / "begun").state_dict()
+    expected = TransNormerLLM.from_pretrained(folder / "one" / "best").state_dict()
+    for name, weight in expected.items():
+        assert 0 < (begun[name] - weight).abs().max() < 0.01
+
+
+@pytest.mark.bad_input
+def test_without_torchrun(folder):
+    """A mesh of one works (above); a larger one does not."""
+    done = transnormer("train", "--data", folder / "book.txt", *SMALL, "--sequence-parallel", 2)
+    assert done.exit_code == 1
+    assert "makes 2 processes, and this job has 1" in done.output

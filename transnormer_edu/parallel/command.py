@@ -1,0 +1,58 @@
+"""`transnormer-edu train` in a job of torchrun: the same command, on a mesh of processes."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch.distributed as dist
+from torch import nn
+
+from transnormer_edu.job import say
+from transnormer_edu.parallel.checkpoints import newest
+from transnormer_edu.parallel.mesh import MeshShape
+from transnormer_edu.parallel.processes import start, stop
+from transnormer_edu.parallel.train import ParallelTrainer, prepare, resume
+from transnormer_edu.run_folder import is_run
+from transnormer_edu.settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """How `train` begins a run, and goes on with one, on the processes of this job.
+
+    choices: `exchange` and `recompute` of `divide`.
+    """
+
+    shape: MeshShape
+    choices: dict = field(default_factory=dict)
+
+    @classmethod
+    def meet(cls, device: str, axes: dict, choices: dict) -> "Mesh":
+        """Find the other processes. ValueError for axes that do not fit their number."""
+        start(device)
+        shape = MeshShape.of(dist.get_world_size(), **axes)
+        say(f"data {shape.data} x sequence {shape.sequence} x tensor {shape.tensor} processes")
+        return cls(shape, choices)
+
+    def is_run(self, folder: Path) -> bool:
+        """Whether a run of many processes can go on from here. ValueError for one of one."""
+        if newest(folder) is not None:
+            return True
+        if is_run(folder):
+            raise ValueError(
+                f"{folder} is a run of one process: go on without torchrun and its options, or "
+                f"begin a new run from its weights, --from {folder / 'best'}"
+            )
+        return False
+
+    def new(self, model: nn.Module, tokenizer, corpus, settings: TrainSettings, folder: Path):
+        """A run that begins in `folder`."""
+        whole = prepare(model, self.shape, settings, **self.choices)
+        return ParallelTrainer(whole, tokenizer, corpus, settings, folder).begin()
+
+    def resume(self, folder: Path, steps: int | None):
+        """The run in `folder`, which may have had another mesh."""
+        return resume(folder, self.shape, steps=steps, **self.choices)
+
+    def end(self, trainer: ParallelTrainer, prompt: str) -> None:
+        """Take leave. The model is in pieces and may be large: it does not write here."""
+        stop()
