@@ -1,11 +1,13 @@
 """Weights of 4 bits: the format number by number, and what rounding well is worth."""
 
 import json
+import shutil
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tests import released
 from tests.models import softmax
@@ -96,11 +98,32 @@ def test_4_bit_weights_stay_4_bit_and_are_saved_as_such(tmp_path):
     assert all(torch.equal(state[n], t) for n, t in tensors.items() if not n.endswith("bias"))
 
 
+def test_4_bit_weights_in_shards_or_in_two_kinds_of_file(tmp_path):
+    folder, _, tensors, _ = gptq_folder(tmp_path)
+    model = TransNormerLLM.from_pretrained(folder, torch.float64)
+    whole = folder / "gptq_model-4bit-8g.safetensors"
+    shutil.copytree(folder, tmp_path / "both")
+    (tmp_path / "both" / "gptq_model-4bit-8g.bin").write_bytes(b"older")
+    whole.unlink()
+    names, where = list(tensors), {}
+    for i in range(2):
+        shard = f"gptq_model-4bit-8g-0000{i + 1}-of-00002.safetensors"
+        save_file({name: tensors[name] for name in names[i::2]}, folder / shard)
+        where |= dict.fromkeys(names[i::2], shard)
+    (folder / f"{whole.name}.index.json").write_text(json.dumps({"weight_map": where}))
+    for other in (folder, tmp_path / "both"):
+        state = TransNormerLLM.from_pretrained(other, torch.float64).state_dict()
+        assert all(torch.equal(t, state[name]) for name, t in model.state_dict().items())
+
+
 @pytest.mark.parametrize(
     "change, sentence",
     [
         (lambda t, n: t.update({n + ".bias": torch.ones(40).half()}), "l1.bias is not zero"),
-        (lambda t, n: t.update({n + ".g_idx": torch.full((24,), 3).int()}), "l1.g_idx names a gro"),
+        (
+            lambda t, n: t.update({n + ".g_idx": torch.full((24,), 3).int()}),
+            "8g.safetensors: tensor .*l1.g_idx names a gro",
+        ),
         (
             lambda t, n: t.update({n + ".scales": t[n + ".scales"].int()}),
             "l1.scales is torch.i",
@@ -110,7 +133,7 @@ def test_4_bit_weights_stay_4_bit_and_are_saved_as_such(tmp_path):
             "l1.qweight is torch.i",
         ),
         (lambda t, n: t.update({n + ".qzeros": t[n + ".qzeros"][:1]}), "l1.qzeros has shape"),
-        (lambda t, n: t.pop(n + ".qzeros"), "l1.qzeros is missing"),
+        (lambda t, n: t.pop(n + ".qzeros"), "8g.safetensors: .*l1.qzeros is missing"),
         (lambda t, n: t.pop(n + ".qweight"), "l1.weight is missing; .* have .*l1"),
     ],
 )

@@ -1,6 +1,8 @@
 """Small folders in the form of each of the eight released models give what the facts say."""
 
 import json
+import os
+import zipfile
 from fnmatch import fnmatch
 
 import pytest
@@ -151,6 +153,87 @@ def test_a_config_that_lies_is_refused(lie, tmp_path):
     with pytest.raises(ValueError, match="tensor|config.json") as caught:
         TransNormerLLM.from_pretrained(tmp_path / form)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def bin_of(folder, tensors, config=None):
+    folder.mkdir()
+    config = config or released.config_of("TransNormerLLM-385M")
+    (folder / "config.json").write_text(json.dumps(config))
+    torch.save(tensors, folder / "pytorch_model.bin")
+    return folder
+
+
+class Program:
+    """In a pickle: a call, made by whoever reads it as pickles are usually read."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.mark),)
+
+
+@pytest.mark.parametrize("as_zip", [True, False])
+def test_a_program_in_a_pickle_is_not_run_and_named(as_zip, tmp_path):
+    tensors = released.random_tensors("TransNormerLLM-385M")
+    folder, mark = bin_of(tmp_path / "m", tensors), tmp_path / "mark"
+    path = folder / "pytorch_model.bin"
+    torch.save(tensors | {"x": Program(mark)}, path, _use_new_zipfile_serialization=as_zip)
+    with pytest.raises(ValueError, match=r"_model.bin cannot be .* wants \S+mkdir to be called"):
+        TransNormerLLM.from_pretrained(folder)
+    assert not mark.exists()
+    torch.load(path, weights_only=False)
+    assert mark.exists()  # as it would have been
+
+
+L1 = "model.layers.0.channel_mixer.l1.weight"
+
+
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        (lambda t: t[:1, :1].clone().expand(40, 24), f"{L1} has not all of its numbers"),
+        (lambda t: t.to("meta"), f"{L1} has not all of its numbers"),
+        (lambda t: t.to_sparse(), f"{L1} has not all of its numbers"),
+        (lambda t: t.half(), f"{L1} is torch.float16, and .* torch.float32; say in which one"),
+        (lambda t: t.to(torch.float8_e4m3fn), f"{L1} is torch.float8_e4m3fn, and "),
+        (lambda t: t.to(torch.complex64), f"{L1} is torch.complex64, expected floating"),
+    ],
+    ids=["overlapping", "meta", "sparse", "half", "float8", "complex"],
+)
+def test_tensors_of_other_kinds_are_named(change, sentence, tmp_path):
+    tensors = released.random_tensors("TransNormerLLM-385M")
+    folder = bin_of(tmp_path / "m", tensors | {L1: change(tensors[L1])})
+    with pytest.raises(ValueError, match=f"pytorch_model.bin.*{sentence}"):
+        TransNormerLLM.from_pretrained(folder)
+
+
+def test_several_types_become_the_one_that_was_asked_for(tmp_path):
+    tensors = released.random_tensors("TransNormerLLM-385M")
+    tensors[L1] = tensors[L1].half()
+    model = TransNormerLLM.from_pretrained(bin_of(tmp_path / "m", tensors), "float32")
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    tensors = {name: t.half() for name, t in tensors.items() if "theta" not in name} | {
+        name: t for name, t in tensors.items() if "theta" in name
+    }  # angles may be kept with more digits
+    model = TransNormerLLM.from_pretrained(bin_of(tmp_path / "n", tensors))
+    assert model(torch.tensor([IDS])).dtype == torch.float16
+
+
+def test_a_compressed_record_is_refused_unread(tmp_path):
+    """A few bytes may be said to be a thousand times as many."""
+    folder = bin_of(tmp_path / "m", released.random_tensors("TransNormerLLM-385M"))
+    with zipfile.ZipFile(folder / "pytorch_model.bin", "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("pytorch_model/more", bytes(1000))
+    with pytest.raises(ValueError, match="its record pytorch_model/more is compressed"):
+        TransNormerLLM.from_pretrained(folder)
+
+
+def test_json_that_is_nested_without_end(tmp_path):
+    folder = bin_of(tmp_path / "m", {})
+    (folder / "config.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="config.json is not whole JSON"):
+        TransNormerLLM.from_pretrained(folder)
 
 
 def test_a_hub_id_is_downloaded_without_any_program(tmp_path, monkeypatch):

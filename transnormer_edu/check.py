@@ -13,6 +13,8 @@ from pathlib import Path
 
 import torch
 
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # to compute with
+
 
 def one_of(name: str, value, choices: Iterable[str]) -> None:
     """ValueError unless `value` is one of these words."""
@@ -43,9 +45,9 @@ def is_number(value) -> bool:
 
 
 def float_type(name: str, value) -> torch.dtype:
-    """A floating torch.dtype, given as such or by its name; ValueError for anything else."""
+    """A type to compute with, as torch has it or by its name; ValueError for anything else."""
     dtype = getattr(torch, value, None) if isinstance(value, str) else value
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+    if not isinstance(dtype, torch.dtype) or dtype not in FLOATS:
         raise ValueError(f"{name} is {value!r}, expected a floating type such as torch.float32")
     return dtype
 

@@ -63,9 +63,12 @@ def load(
     _untie(stored)
     _drop_empty_biases(stored)
     _compare(folder, stored, model.state_dict())
+    if dtype is None:
+        _check_one_type(stored)
+    files = {name: one.file for name, one in stored.items()}
     own = _copy(stored, dtype, progress)
     model.load_state_dict(own, assign=True)
-    _check_quantised(folder, model)
+    _check_quantised(files, model)
     if own[EMBEDDING].dtype == torch.float64:
         model.double()  # the decay rates too: they come from the config, not from a file
     return model.requires_grad_()
@@ -237,8 +240,10 @@ def _drop_empty_biases(stored: dict[str, Stored]) -> None:
 def _compare(folder, stored: dict[str, Stored], expected: dict[str, Tensor]) -> None:
     missing, extra = expected.keys() - stored.keys(), stored.keys() - expected.keys()
     if missing:
+        files = {one.file for one in stored.values()}
+        where = files.pop() if len(files) == 1 else folder
         raise ValueError(
-            f"{folder}: tensor {_first(missing)} missing; the config asks for it" + _hint(extra)
+            f"{where}: tensor {_first(missing)} missing; the config asks for it" + _hint(extra)
         )
     if extra:
         file = stored[min(extra)].file
@@ -255,6 +260,18 @@ def _compare(folder, stored: dict[str, Stored], expected: dict[str, Tensor]) -> 
             raise ValueError(f"{one.file}: tensor {name} is {tensor.dtype}, expected {kind}")
 
 
+def _check_one_type(stored: dict[str, Stored]) -> None:
+    """ValueError for matrices of several types, or of one that nothing is computed in."""
+    common = stored[EMBEDDING].tensor.dtype
+    for name, one in stored.items():
+        own = one.tensor.dtype
+        if name.endswith(".weight") and (own != common or own not in check.FLOATS):
+            raise ValueError(
+                f"{one.file}: tensor {name} is {own}, and {EMBEDDING} {common}; say in which one "
+                "all shall be, such as dtype='float32'"
+            )
+
+
 def _both_floating(*tensors: Tensor) -> bool:
     return all(tensor.is_floating_point() for tensor in tensors)
 
@@ -263,13 +280,13 @@ def _hint(extra: set[str]) -> str:
     return f" (but the weights have {min(extra)}, which it does not)" if extra else ""
 
 
-def _check_quantised(folder, model) -> None:
+def _check_quantised(files: dict[str, Path], model) -> None:
     for name, module in model.named_modules():
         if isinstance(module, gptq.QuantLinear):
             try:
                 module.check_stored(name)
             except ValueError as error:
-                raise ValueError(f"{folder}: {error}") from None
+                raise ValueError(f"{files[f'{name}.g_idx']}: {error}") from None
 
 
 def _first(names) -> str:

@@ -55,7 +55,7 @@ def read_sums(folder: Path) -> dict:
     try:
         text = path.read_text(encoding="utf-8")
         index = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError(f"{path} is damaged; {_way_out(path)}") from None
     if not isinstance(index, dict) or not {SUMS, OWN_SUM} & index.keys():
         return {}  # another program's index of shards

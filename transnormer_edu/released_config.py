@@ -177,7 +177,7 @@ def read_config(folder: str | Path) -> dict:
 def _read_json(path: Path) -> dict:
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not whole JSON ({error}); copy or download it again") from None
     if not isinstance(given, dict):
         raise ValueError(f"{path} holds {type(given).__name__}, expected an object with fields")

@@ -44,9 +44,11 @@ def open_weights(folder: str | Path) -> dict[str, Stored]:
             return _open(folder / name, sums)
         if (folder / f"{name}.index.json").is_file():
             return _open_shards(folder, folder / f"{name}.index.json", sums)
+    for index in folder.glob(f"{QUANTISED}.index.json"):
+        return _open_shards(folder, index, sums)
     quantised = sorted(f for f in folder.glob(QUANTISED) if f.suffix in (".safetensors", ".bin"))
-    if len(quantised) == 1:
-        return _open(quantised[0], sums)
+    if quantised:
+        return _open(quantised[-1], sums)  # where both are there: not the .bin
     raise FileNotFoundError(
         f"no weights in {folder}; expected {' or '.join(WEIGHT_FILES)}, or an index of shards"
         + _revisions(folder)
@@ -112,7 +114,7 @@ def _open_shards(folder: Path, index: Path, sums: dict) -> dict[str, Stored]:
     try:
         where = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         shards = sorted(set(where.values()))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ValueError(
             f"{index} is not an index of shards; expected a weight_map in it"
         ) from None
@@ -162,6 +164,8 @@ def _map_bin(path: Path):
     tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     if not isinstance(tensors, dict) or not all(map(_is_named_tensor, tensors.items())):
         raise ValueError("something other than tensors by name")
+    for name, tensor in tensors.items():
+        _check_plain(name, tensor)
     return tensors, _by_tensor(path, tensors, records) if is_zip else {}
 
 
@@ -170,6 +174,8 @@ def _zip_records(path: Path) -> list[zipfile.ZipInfo]:
     with zipfile.ZipFile(path) as archive:
         numbers = []
         for record in archive.infolist():
+            if record.compress_type != zipfile.ZIP_STORED:  # PyTorch never does; it may be a bomb
+                raise ValueError(f"its record {record.filename} is compressed")
             if re.fullmatch(r"[^/]+/data/[^/]+", record.filename):
                 numbers.append(record)
             elif archive.read(record) is None:
@@ -191,6 +197,16 @@ def _by_tensor(path: Path, tensors: dict[str, Tensor], records) -> dict[str, str
     return {name: sums[s.data_ptr()] for name, s in storages.items() if s.nbytes()}
 
 
+def _check_plain(name: str, tensor: Tensor) -> None:
+    """ValueError unless each of the tensor's numbers stands in the file: few can say they are many.
+
+    (A matrix of rows that are one and the same is as large as its config likes.)
+    """
+    plain = tensor.layout == torch.strided and not tensor.is_meta
+    if not plain or tensor.nbytes > tensor.untyped_storage().nbytes():
+        raise ValueError(f"tensor {name} has not all of its numbers")
+
+
 def _is_named_tensor(item) -> bool:
     name, tensor = item
     return isinstance(name, str) and isinstance(tensor, Tensor)
@@ -198,8 +214,16 @@ def _is_named_tensor(item) -> bool:
 
 def unreadable(path: Path, error: Exception) -> ValueError:
     """What to say of a file that torch or safetensors refuse."""
-    first = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
     return ValueError(
         f"{path} cannot be read as weights: it is truncated, damaged, or holds something other "
-        f"than tensors ({first}); copy or download it again"
+        f"than tensors ({_reason(error)}); copy or download it again"
     )
+
+
+def _reason(error: Exception) -> str:
+    """What torch says at length, in a few words."""
+    said = str(error)
+    if program := re.search(r"GLOBAL (\S+)", said):
+        return f"it wants {program[1]} to be called, which was not done"
+    found = re.search(r"WeightsUnpickler error: (.+)", said) or re.search(r"(.+)", said)
+    return found[1].strip()[:160] if found else type(error).__name__
