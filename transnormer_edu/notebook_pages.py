@@ -36,6 +36,7 @@ PAGE = """
   @media (max-width: 40rem) {
     body, main, .jp-Cell { padding: 0 !important; margin: 0 !important; }
     main { padding: 0 .6rem !important; }
+    .jp-Cell { padding: .4rem 0 !important; }
     .jp-MarkdownOutput { padding: 0 !important; }
     .jp-RenderedImage, .jp-RenderedText, .jp-InputArea-editor { margin-left: 0 !important; }
   }

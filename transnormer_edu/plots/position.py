@@ -34,7 +34,7 @@ def arrows(q: float, k: float, theta: float, pairs: Sequence[tuple[int, int]]) -
     """
     if not 1 <= len(pairs) <= 4:
         raise ValueError(f"got {len(pairs)} pairs of positions, expected 1 to 4")
-    figure = new_figure(2.6 * len(pairs), 3.3)
+    figure = new_figure(2.6 * len(pairs), 3.6)
     panels = figure.subplots(1, len(pairs), sharey=True, squeeze=False)[0]
     for axes, (t, s) in zip(panels, pairs, strict=True):
         _frame(axes, max(abs(q), abs(k)))
@@ -42,7 +42,7 @@ def arrows(q: float, k: float, theta: float, pairs: Sequence[tuple[int, int]]) -
         _turn(_arrow(axes, ORANGE, "--", "key"), k, theta * s)
         axes.set_title(f"query at {t}, key at {s}\nscore {_score(q, k, theta, t, s):.3g}")
     panels[0].set_ylabel("x sin θt (1)")
-    panels[0].legend(loc="upper left", fontsize=9, borderpad=0)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     said = ", ".join(f"{_score(q, k, theta, t, s):.3g} for ({t}, {s})" for t, s in pairs)
     return figure, f"Scores of a query at t and a key at s, as (t, s): {said}."
 
@@ -52,12 +52,12 @@ def arrows_mover(
     q: float, k: float, theta: float, distance: int
 ) -> tuple[Figure, Callable[[int], str]]:
     """For `slider`: both arrows, and the function that puts the query at t, `distance` ahead."""
-    figure = new_figure(4.2, 4.2)
+    figure = new_figure(4.2, 4.5)
     axes = figure.subplots()
     _frame(axes, max(abs(q), abs(k)))
     axes.set_ylabel("x sin θt (1)")
     query, key = _arrow(axes, BLUE, "-", "query"), _arrow(axes, ORANGE, "--", "key")
-    axes.legend(loc="upper left")
+    figure.legend(loc="outside lower center", ncols=2)
 
     def move(t: int) -> str:
         _turn(query, q, theta * t)
