@@ -263,6 +263,19 @@ def derive_exercises():
         typer.echo(f"{path.name}: {'written' if changed else 'unchanged'}")
 
 
+@app.command()
+@says_what_is_wrong
+def classroom(
+    folder: Annotated[Path, typer.Argument(help="Course folder to make, or to bring up to date.")],
+):
+    """For teachers: make a course folder for nbgrader, with an assignment for each lesson."""
+    from transnormer_edu.exercises.classroom import make_classroom
+
+    for path, changed in make_classroom(folder):
+        typer.echo(f"{path}: {'written' if changed else 'unchanged'}")
+    typer.echo(f"cd {folder}; nbgrader generate_assignment lesson_01")
+
+
 @app.command("import")
 @says_what_is_wrong
 def import_released(

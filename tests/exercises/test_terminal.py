@@ -89,19 +89,44 @@ def test_only_the_real_check_counts(notebook):
     assert "4.3  NOT RIGHT" in said
 
 
-def test_a_cell_that_ends_python(notebook):
-    said = run("check", notebook({"def decay_loop": "import os\nos._exit(1)"}), status=1)
-    assert "4.3  right" in said
-    assert "4.5  NOT RIGHT\n     a cell before it ended the Python process" in said
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "import os\nos._exit(1)",
+        "exit()",
+        "while True:\n    pass",
+        "while True:\n    try:\n        1\n    except:\n        pass",
+    ],
+)
+def test_a_cell_that_ends_python_or_never_ends_costs_its_own_points(notebook, monkeypatch, cell):
+    from transnormer_edu.exercises import grading
 
-
-def test_a_cell_that_never_ends(notebook, monkeypatch):
-    from transnormer_edu.exercises import terminal
-
-    monkeypatch.setattr(terminal, "CELL_SECONDS", 1)
-    said = run("check", notebook({"def decay_loop": "while True:\n    pass"}), status=1)
+    monkeypatch.setattr(grading, "CELL_SECONDS", 2)
+    said = run("check", notebook({"def decay_loop": cell}), status=1)
     assert "4.4  NOT RIGHT\n     NameError" in said
     assert "10 of 13 points" in said
+
+
+DEVIOUS = """
+import builtins
+import transnormer_edu.exercises as e
+e.check = e.ask = e.by_value = lambda *x, **y: b""
+builtins.print = lambda *x, **y: None
+def rate_of_half_life(tokens):
+    return tokens
+"""
+
+
+def test_what_a_notebook_changes_in_the_checks_counts_for_nothing(notebook):
+    said = run("check", notebook({"def rate_of_half_life": DEVIOUS}), status=1)
+    assert "0 of 13 points" in said
+
+
+def test_a_helper_beside_the_notebook_is_found(notebook):
+    path = notebook({"def rate_of_half_life": "from helpers import rate_of_half_life"})
+    helper = "import math\ndef rate_of_half_life(tokens):\n    return math.log(2) / tokens\n"
+    (path.parent / "helpers.py").write_text(helper)
+    assert "13 of 13 points" in run("check", path)
 
 
 def test_what_is_no_notebook_of_exercises(tmp_path, notebook):

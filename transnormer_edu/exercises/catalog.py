@@ -5,7 +5,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 import transnormer_edu.exercises
-from transnormer_edu.exercises.exercise import Exercise, Question
+from transnormer_edu.exercises.exercise import Card, Exercise, Question
 
 
 @cache
@@ -23,6 +23,11 @@ def of_lesson(lesson: str) -> tuple[Exercise, ...]:
 def questions(lesson: str) -> tuple[Question, ...]:
     """The open questions of a lesson."""
     return tuple(import_module(f"transnormer_edu.exercises.lesson_{lesson}").QUESTIONS)
+
+
+def cards(lesson: str) -> dict[str, Card]:
+    """Exercises and open questions of a lesson, by number."""
+    return {card.number: card for card in (*of_lesson(lesson), *questions(lesson))}
 
 
 def every() -> list[Exercise]:

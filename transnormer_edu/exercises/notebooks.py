@@ -40,7 +40,14 @@ def student_path(source: Path) -> Path:
 
 def derive(source: Path) -> str:
     """The student's notebook, as the text of its file; the same source gives the same text."""
-    notebook = nbformat.read(source, as_version=4)
+    return nbformat.writes(without_answers(nbformat.read(source, as_version=4))) + "\n"
+
+
+def without_answers(notebook: NotebookNode) -> NotebookNode:
+    """A notebook of answers, its answers and outputs taken out of it.
+
+    Errors: ValueError for a mark of a solution that has no partner, or no check.
+    """
     functions = {function: number for number, function in checks(notebook)}
     for cell in notebook.cells:
         if cell.cell_type == "code":
@@ -49,9 +56,9 @@ def derive(source: Path) -> str:
         else:
             cell.source = IN_PROSE.sub(ANSWER_HERE, cell.source)
         if "SOLUTION" in cell.source:
-            raise ValueError(f"{source.name}: a mark of a solution has no partner:\n{cell.source}")
+            raise ValueError(f"a mark of a solution has no partner:\n{cell.source}")
     notebook.metadata.pop("widgets", None)
-    return nbformat.writes(notebook) + "\n"
+    return notebook
 
 
 def checks(notebook: NotebookNode) -> list[tuple[str, str]]:

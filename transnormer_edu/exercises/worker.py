@@ -26,7 +26,7 @@ from threading import Event, Thread
 
 COMPUTING = 2.0  # seconds of the processor for a function, all its calls; a right one takes 0.3
 WAITING = 3.0  # seconds in which it does nothing at all
-SECONDS = 10.0  # for one check, whatever it does and however busy the machine
+SECONDS = 30.0  # for one check, whatever it does and however busy the machine
 START_SECONDS = 120.0  # for importing PyTorch on a busy machine
 ORPHAN_SECONDS = 60.0  # a worker whose notebook was killed in the middle of a check ends itself
 
@@ -41,7 +41,7 @@ class Stopped(Exception):
 class Worker:
     """The process, as seen from the notebook. Where it `forks` no check leaves a trace in it."""
 
-    def __init__(self, number: str):
+    def __init__(self, number: str, folder: str | None = None):
         self.forks = FORKS
         path = os.pathsep.join(sys.path)  # helpers of the student's are found where they were
         how = ["fork"] if self.forks else []
@@ -50,6 +50,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            cwd=folder,  # Python looks there first
             env={**os.environ, "PYTHONPATH": path, "TRITON_INTERPRET": "1", **UTF8},
         )
         self.answers = SimpleQueue()
