@@ -72,11 +72,12 @@ def test_readme_python(code, tmp_path, monkeypatch):
     assert names["config"].dim == 1024
 
 
-def test_the_map_and_the_figures_words_are_those_of_the_lessons():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert front_page.filled(text, ROOT) == text, ANEW
-    with pytest.raises(ValueError, match="no place <!-- lessons -->"):
-        front_page.filled("", ROOT)
+@pytest.mark.parametrize("page", ["README.md", front_page.GUIDE])
+def test_tables_and_the_figures_words_are_those_of_lessons_and_exercises(page):
+    text, made = (ROOT / page).read_text(encoding="utf-8"), front_page.pages(ROOT)[page]
+    assert front_page.filled(text, made) == text, ANEW
+    with pytest.raises(ValueError, match=f"no place <!-- {next(iter(made))} -->"):
+        front_page.filled("", made)
 
 
 def test_the_pictures_are_drawn_from_the_numbers_at_hand():

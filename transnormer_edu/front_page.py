@@ -2,8 +2,8 @@
 
     python -m transnormer_edu.front_page
 
-Writes docs/pictures, and in README.md what stands between `<!-- NAME -->` and `<!-- end -->`. For
-authors: after a new lesson, or a new result.
+Writes docs/pictures, and what stands between `<!-- NAME -->` and `<!-- end -->` in README.md and in
+docs/teacher_guide.md. For authors: after a new lesson, exercise or result.
 """
 
 import io
@@ -21,6 +21,7 @@ from transnormer_edu.info import summarise
 from transnormer_edu.plots.style import Drawing, drawing
 
 FOLDER = "docs/pictures"
+GUIDE = "docs/teacher_guide.md"
 
 
 class Stop(NamedTuple):
@@ -88,21 +89,29 @@ def svg(figure) -> bytes:
 
 
 def write(root: Path) -> None:
-    """Bring docs/pictures and README.md up to date."""
+    """Bring docs/pictures, README.md and the teacher's guide up to date."""
     (root / FOLDER).mkdir(parents=True, exist_ok=True)
     for name, (figure, _) in pictures().items():
         (root / FOLDER / name).write_bytes(svg(figure))
-    readme = root / "README.md"
-    readme.write_text(filled(readme.read_text(encoding="utf-8"), root), encoding="utf-8")
+    for name, made in pages(root).items():
+        page = root / name
+        page.write_text(filled(page.read_text(encoding="utf-8"), made), encoding="utf-8")
 
 
-def filled(text: str, root: Path) -> str:
+def pages(root: Path) -> dict[str, dict[str, str]]:
+    """Page -> its parts, as they are made anew."""
+    from transnormer_edu.exercises import guide
+
+    return {"README.md": parts(root), GUIDE: guide.parts(root)}
+
+
+def filled(text: str, made: dict[str, str]) -> str:
     """A page with its parts made anew. Errors: ValueError for a part that has no place in it."""
-    for name, made in parts(root).items():
+    for name, part in made.items():
         place = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
         if not place.search(text):
-            raise ValueError(f"README.md has no place <!-- {name} --> ... <!-- end -->")
-        text = place.sub(lambda found, made=made: found[1] + made + found[2], text)
+            raise ValueError(f"the page has no place <!-- {name} --> ... <!-- end -->")
+        text = place.sub(lambda found, part=part: found[1] + part + found[2], text)
     return text
 
 
