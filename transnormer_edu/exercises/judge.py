@@ -25,6 +25,7 @@ from transnormer_edu.exercises.draw import Draw
 from transnormer_edu.exercises.exercise import Case, Exercise
 from transnormer_edu.exercises.kernel import has_triton
 from transnormer_edu.exercises.observe import Outcome, Refused, call, flat, is_float, observe
+from transnormer_edu.exercises.untouched import Shared
 
 FLOAT32 = (3e-7, 3e-7)  # what one rounding to float32 leaves, and a little more
 AGAIN = "the first inputs once more, after all others"
@@ -38,8 +39,12 @@ def judge(
         return "This needs Triton, which there is for Linux alone: check it on a Linux machine."
     cases = list(exercise.cases(Draw(seed)))
     right = observe(exercise.reference, cases, exercise.gradients)
+    shared = Shared()
     found = observe(exercise.called(function), cases, exercise.gradients)
+    changed = shared.put_back()
     when_done()
+    if changed:
+        return f"It changes {changed}, which everybody shares: give your own another name."
     names = [case.what for case in cases] + [AGAIN]
     for look in (_value_problem, _gradient_problem):
         for name, got, want in zip(names, found, right, strict=True):

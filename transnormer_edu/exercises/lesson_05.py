@@ -15,7 +15,8 @@ from transnormer_edu.lrpe import frequency_ladder, lrpe
 
 
 def angles(draw):
-    yield Case("With several angles", {"theta": draw.uniform(3, 5, low=0.001, high=2)})
+    for what in ("several angles", "other angles"):
+        yield Case(f"With {what}", {"theta": draw.uniform(3, 5, low=0.001, high=2)})
     negative = torch.tensor([0.5, -0.3, 1e-8]).double()
     yield Case("With an angle that training has made negative", {"theta": negative})
     still = torch.tensor([0.2, 0.0]).double()

@@ -169,6 +169,8 @@ def tiles(draw):
         )
     one = {"i": 4, "j": 3, "size": 1, "n": 6}
     yield Case("With tiles of one number", {"rate": draw.rates(2), **one})
+    narrow = {"i": 1, "j": 0, "size": 3, "n": 8}
+    yield Case("With rates in float32", {"rate": draw.rates(2, dtype=torch.float32), **narrow})
     still = torch.tensor([0.0, 0.4]).double()
     inputs = {"rate": still, "i": 0, "j": 1, "size": 4, "n": 9}
     yield Case("With a head that does not decay, above the diagonal", inputs)

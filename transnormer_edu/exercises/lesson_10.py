@@ -69,8 +69,11 @@ head = Exercise(
 
 
 def mixers(draw):
-    for what, b, n, d in (("", 2, 7, 5), ("a single token", 3, 1, 4), ("one text", 1, 6, 3)):
-        W, U = draw.normal(d, d), draw.normal(d, d)
+    for what, b, n, d, dtype in (
+        ("two mixers", 2, 7, 5, torch.float64), ("a single token", 3, 1, 4, torch.float64),
+        ("one text", 1, 6, 3, torch.float64), ("inputs in float32", 2, 5, 3, torch.float32),
+    ):  # fmt: skip
+        W, U = (draw.normal(d, d, dtype=dtype) for _ in range(2))
 
         def token_mixer(x, W=W):
             return torch.tanh(x @ W).cumsum(1)
@@ -78,9 +81,9 @@ def mixers(draw):
         def channel_mixer(x, U=U):
             return (x @ U) * x
 
-        inputs = {"x": 2 * draw.normal(b, n, d) + 1}
+        inputs = {"x": 2 * draw.normal(b, n, d, dtype=dtype) + 1}
         inputs |= {"token_mixer": token_mixer, "channel_mixer": channel_mixer}
-        yield Case(f"With {what or 'two mixers'} (b={b}, n={n}, d={d})", inputs)
+        yield Case(f"With {what} (b={b}, n={n}, d={d})", inputs)
 
 
 def block(x, token_mixer, channel_mixer):

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from transnormer_edu.exercises.exercise import Case
@@ -76,12 +77,20 @@ def call(function: Callable, case: Case) -> Outcome:
     try:
         with NoMap(case.no_map_of) if case.no_map_of else nullcontext():
             value = function(*given.values())
+        _refuse_strange(value)
     except (Exception, SystemExit) as error:
         return Outcome(error=error)
     finally:
         _restore_pytorch()
     changed = [name for name in given if not identical(given[name], case.inputs[name])]
     return Outcome(value=value, changed=tuple(changed))
+
+
+def _refuse_strange(value) -> None:
+    """A tensor of a class of one's own may say that it equals any other."""
+    for x in flat(value):
+        if isinstance(x, Tensor) and type(x) not in (Tensor, Parameter):
+            raise Refused(f"it returns a {type(x).__name__}, expected a plain torch.Tensor")
 
 
 def _differentiate(function: Callable, case: Case, outcome: Outcome) -> None:

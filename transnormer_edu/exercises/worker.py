@@ -196,7 +196,6 @@ def _limit_processor(seconds: int = -1) -> None:
 
 
 def _answer(say, number, pickled, seed, seconds, in_a_fork=False) -> None:
-    from transnormer_edu.exercises.borrowed import borrowed
     from transnormer_edu.exercises.catalog import find
     from transnormer_edu.exercises.judge import judge
     from transnormer_edu.exercises.kernel import at_the_edge
@@ -209,15 +208,27 @@ def _answer(say, number, pickled, seed, seconds, in_a_fork=False) -> None:
     else:
         with Watch(say, lift=_limit_processor if in_a_fork else lambda: None) as watch:
             function = pickle.loads(pickled)
-            name = borrowed(function, exercise.finished)
-            wrong = f"It uses {name} of this project, which is the answer: write it yourself."
-            if name is None:
+            wrong = _not_written(function, exercise.finished)
+            if wrong is None:
                 wrong = judge(exercise, function, seed, when_done=watch.stop)
         if wrong is None and exercise.launch and in_a_fork:
             with at_the_edge():
                 judge(exercise, function, seed)
         say(("wrong", wrong) if wrong else ("right", exercise.title))
     faulthandler.cancel_dump_traceback_later()
+
+
+def _not_written(function, finished) -> str | None:
+    """What to say of a function that only hands on somebody else's answer."""
+    from transnormer_edu.exercises.borrowed import borrowed, peeks
+
+    name = borrowed(function, finished)
+    if name:
+        return f"It uses {name} of this project, which is the answer: write it yourself."
+    name = peeks(function)
+    return (
+        f"It looks into the check, by {name}: all that it needs are its inputs." if name else None
+    )
 
 
 class Watch:

@@ -1,0 +1,109 @@
+"""Functions that would rather change the check, or read the answer there, than write it."""
+
+import pytest
+
+from transnormer_edu.exercises import Wrong, _workers, check
+from transnormer_edu.exercises.untouched import Shared
+
+INSIDE = "It looks into the check, by "
+CHANGED = "which everybody shares: give your own another name"
+WRONG = "return 0 * v, 0 * state"
+DEVIOUS = {
+    "the caller's frame": (
+        "frame = __import__('sys')._getframe()\n"
+        "while not hasattr(frame.f_locals.get('exercise'), 'reference'): frame = frame.f_back\n"
+        "return frame.f_locals['exercise'].reference(q, k, v, rate, state)",
+        INSIDE + "_getframe",
+    ),
+    "the frame of an exception": (
+        f"try: 1 / 0\nexcept Exception as error: frame = error.__traceback__.tb_frame\n{WRONG}",
+        INSIDE + "tb_frame",
+    ),
+    "everything in memory": (f"import gc\ngc.get_objects()\n{WRONG}", INSIDE + "get_objects"),
+    "the table of modules": (
+        "import sys\nours = sys.modules['transnormer_edu.exercises.lesson_04']\n"
+        "return ours.by_loop(q, k, v, rate, state)",
+        "It uses the answers of this project",
+    ),
+    "a name in quotes": (
+        "import transnormer_edu.attention as ours\n"
+        "return getattr(ours, 'linear_attention')(q, k, v, rate)",
+        "It uses linear_attention of this project",
+    ),
+    "any": (f"torch.Tensor.any = lambda x: False\n{WRONG}", f"Tensor.any, {CHANGED}"),
+    "less or equal": (
+        f"torch.Tensor.__le__ = lambda x, y: torch.ones_like(x).bool()\n{WRONG}",
+        f"Tensor.__le__, {CHANGED}",
+    ),
+    "stack": (f"torch.stack = torch.cat\n{WRONG}", f"torch.stack, {CHANGED}"),
+    "next": (f"import builtins\nbuiltins.next = lambda *x: None\n{WRONG}", "builtins.next"),
+    "the judge": (
+        "import transnormer_edu.exercises.judge as judge\n"
+        f"judge.difference = judge.gradient_difference = lambda *x: None\n{WRONG}",
+        "exercises.judge.difference",
+    ),
+    "the tolerance": (
+        "import transnormer_edu.exercises.compare as compare\n"
+        f"compare.TOLERANCE[torch.float64] = (1e9, 1e9)\n{WRONG}",
+        "does not support item assignment",
+    ),
+    "a mode": (
+        "class Yes(torch.overrides.TorchFunctionMode):\n"
+        "    def __torch_function__(self, operation, types, args=(), options=None):\n"
+        "        if operation.__name__ == 'any': return torch.tensor(False)\n"
+        "        return operation(*args, **(options or {}))\n"
+        f"Yes().__enter__()\n{WRONG}",
+        "PyTorch's mode",
+    ),
+    "a tensor that equals all others": (
+        "class Equal(torch.Tensor):\n"
+        "    @classmethod\n"
+        "    def __torch_function__(cls, *x, **y): return torch.tensor(True)\n"
+        "return (0 * v).as_subclass(Equal), (0 * state).as_subclass(Equal)",
+        "it returns a Equal, expected a plain torch.Tensor",
+    ),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_process_is_left():
+    yield
+    for process in _workers:
+        process.stop()
+    _workers.clear()
+
+
+def in_a_notebook(body: str):
+    lines = "".join(f"    {line}\n" for line in body.splitlines())
+    names = {"__name__": "__main__"}
+    exec(f"import torch\ndef f(q, k, v, rate, state):\n{lines}", names)
+    return names["f"]
+
+
+@pytest.mark.parametrize("name", DEVIOUS)
+def test_the_check_says_what_was_tried(name):
+    body, said = DEVIOUS[name]
+    with pytest.raises(Wrong) as wrong:
+        check("4.4", in_a_notebook(body))
+    assert said in str(wrong.value)
+
+
+def test_a_number_that_equals_all_others():
+    class Equal(float):
+        def __eq__(self, other):
+            return True
+
+        __hash__ = float.__hash__
+
+    with pytest.raises(Wrong, match="seconds is a Equal, expected a float"):
+        check("7.1", lambda *x: (Equal(), True))
+
+
+def test_all_is_put_back():
+    import torch
+
+    shared, stack = Shared(), torch.stack
+    torch.stack, torch.Tensor.any = None, None
+    assert shared.put_back() in ("torch.stack", "Tensor.any")
+    assert torch.stack is stack and torch.tensor([True]).any()
+    assert shared.put_back() is None
