@@ -120,6 +120,11 @@ def turned_cases(draw):
     yield Case(
         in_words("positions from 90 on", sizes), later | {"position": later["position"] + 85}
     )
+    yield Case(
+        in_words("positions from 3000 on", sizes), later | {"position": later["position"] + 2995}
+    )
+    signs = later["theta"] * torch.tensor([-1.0, 1.0]).double().repeat(sizes["d"])[: sizes["d"]]
+    yield Case(in_words("angles that training has made negative", sizes), later | {"theta": signs})
     gaps = torch.randperm(40, generator=draw.generator)[: sizes["n"]]
     yield Case(in_words("positions in any order", sizes), later | {"position": gaps})
     half = {name: x.bfloat16() if name != "position" else x + 250 for name, x in later.items()}
@@ -187,6 +192,12 @@ lrpe_exercise = Exercise(
             x, theta[:1].expand_as(theta), position
         ),
         "bfloat16 cannot tell position 257 from 256: compute angles in float32": rounded_positions,
+        "float16 cannot tell position 2049 from 2048: compute angles in float32 or wider": (
+            lambda x, theta, position: turned(x, theta, position.half())
+        ),
+        "angles lost their sign: training may make one negative": lambda x, theta, position: (
+            turned(x, theta.abs(), position)
+        ),
         "positions are counted from 1 more": lambda x, theta, position: turned(
             x, theta, position + 1
         ),
