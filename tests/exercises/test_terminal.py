@@ -1,5 +1,6 @@
 """`transnormer-edu exercises`: on notebook files, with answers, without, and broken ones."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from transnormer_edu.cli import app
+from transnormer_edu.exercises.notebooks import sources
+from transnormer_edu.exercises.terminal import check_notebook
 
 ROOT = Path(__file__).parents[2]
 SOLUTION = ROOT / "notebooks" / "solutions" / "04_exercises.ipynb"
@@ -127,6 +130,18 @@ def test_a_helper_beside_the_notebook_is_found(notebook):
     helper = "import math\ndef rate_of_half_life(tokens):\n    return math.log(2) / tokens\n"
     (path.parent / "helpers.py").write_text(helper)
     assert "13 of 13 points" in run("check", path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", sources(ROOT), ids=lambda path: path.name)
+def test_a_notebook_with_all_answers_takes_less_than_20_seconds(source):
+    """Seconds of the processor, in all processes: a busy machine has no part in it."""
+    before = os.times()
+    assert all(result.right for result in check_notebook(source))
+    after = os.times()
+    used = sum(after[:4]) - sum(before[:4])
+    print(f"{source.name}: {used:.1f} s")
+    assert used < 20
 
 
 def test_what_is_no_notebook_of_exercises(tmp_path, notebook):
