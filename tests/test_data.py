@@ -1,11 +1,13 @@
 """Where the text comes from, how it is divided, and that nothing held out was seen before."""
 
+import errno
 import os
 import re
 import subprocess
 import sys
 import warnings
 import zlib
+from pathlib import Path
 
 import pytest
 
@@ -245,3 +247,26 @@ def test_what_is_no_source_is_named(source):
         ValueError, match=f"data is {source!r}, expected english, source, or a file"
     ):
         load_corpus(source)
+
+
+@pytest.mark.parametrize(
+    "number, error, sentence",
+    [
+        (errno.EACCES, PermissionError, "x.txt may not be read: change its permissions"),
+        (
+            errno.EIO,
+            OSError,
+            "x.txt cannot be read .*error.*, expected a text file",
+        ),
+    ],
+)
+def test_a_file_that_the_system_does_not_read(tmp_path, monkeypatch, number, error, sentence):
+    """As above, also for root, who may read all."""
+    (tmp_path / "x.txt").write_text("text")
+
+    def refuse(path):
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(error, match=sentence):
+        load_corpus(tmp_path / "x.txt")

@@ -183,8 +183,8 @@ def _without_copies(documents: Iterable[Document], seen: set[bytes]) -> Iterator
 def read_text_file(path: str | Path) -> str:
     """A UTF-8 text file as a string; Windows line ends become plain ones.
 
-    Errors: FileNotFoundError, IsADirectoryError, PermissionError; ValueError for a binary, empty or
-    differently encoded file.
+    Errors: FileNotFoundError, IsADirectoryError, PermissionError; OSError for a file that the system
+    cannot read; ValueError for a binary, empty or differently encoded one.
     """
     path = check.path("path", path)
     if not path.exists():
@@ -197,6 +197,10 @@ def read_text_file(path: str | Path) -> str:
         data = path.read_bytes()
     except PermissionError as error:
         raise PermissionError(f"{path} may not be read: change its permissions.") from error
+    except OSError as error:
+        raise OSError(
+            f"{path} cannot be read ({error.strerror}), expected a text file: choose another."
+        ) from error
     if b"\0" in data:
         raise ValueError(
             f"{path} holds zero bytes, so it is binary or UTF-16, expected text: save it as UTF-8."

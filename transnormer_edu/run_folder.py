@@ -74,7 +74,7 @@ class RunFolder:
 
     @classmethod
     def start(cls, path: str | Path, about: dict, tokenizer) -> "RunFolder":
-        """A new run. FileExistsError where the folder already holds one."""
+        """A new run. FileExistsError where there is one already, OSError where none can be."""
         self = cls(path)
         if is_run(self.path) or weights_folder(self.path) != self.path:
             raise FileExistsError(
@@ -83,7 +83,12 @@ class RunFolder:
             )
         if self.path.exists() and not self.path.is_dir():
             raise FileExistsError(f"{self.path} is a file, expected a folder: give another name.")
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(
+                f"the folder {self.path} cannot be made ({error.strerror}): choose another place."
+            ) from error
         tokenizer.save(self.path)
         write_text(self.path / SETTINGS, json.dumps(about | machine(about), indent=2) + "\n")
         self._write_log([])
