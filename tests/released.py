@@ -39,10 +39,11 @@ def config_of(form: str) -> dict:
     return SMALL | FORMS[form]
 
 
-def random_tensors(form: str) -> dict[str, torch.Tensor]:
+def random_tensors(form: str, config: dict | None = None) -> dict[str, torch.Tensor]:
     """Weights by their names in the released files; so large that all of them matter."""
-    config = config_of(form)
+    config = config or config_of(form)
     d, hidden, glu = config["decoder_embed_dim"], config["hidden_dim"], config["glu_dim"]
+    glu = d if glu == -1 else glu
     heads = config["decoder_attention_heads"]
     shapes = {"model.embed_tokens.weight": (config["vocab_size"], d)}
     thin = "LLM3" in form
@@ -102,17 +103,38 @@ def silu(x):
     return x / (1 + torch.exp(-x))
 
 
+def elu(x):
+    return torch.where(x > 0, x, torch.exp(x) - 1)
+
+
+ACTIVATIONS = {  # of the features of one head
+    "silu": silu,
+    "swish": silu,
+    "relu": lambda x: torch.where(x > 0, x, 0.0),
+    "gelu": lambda x: x * (1 + torch.erf(x / math.sqrt(2))) / 2,
+    "elu": elu,
+    "sigmoid": lambda x: 1 / (1 + torch.exp(-x)),
+    "exp": lambda x: torch.exp(x - x.max()),
+    "leak": lambda x: torch.where(x > 0, x, 0.01 * x),
+    "1+elu": lambda x: 1 + elu(x),
+    "2+elu": lambda x: 2 + elu(x),
+    "sine": torch.sin,
+    "none": lambda x: x,
+}
+
+
 def token_mixer(xs, weights, layer: int, config: dict):
     """xs: one vector per token, already normed. The gate is full, or of two thin matrices."""
     hidden, heads = config["hidden_dim"], config["decoder_attention_heads"]
     width, name = hidden // heads, f"model.layers.{layer}.token_mixer."
     theta = weights.get(name + "lrpe.theta")
-    depth = 1 - layer / (config["decoder_layers"] - 1) + 1e-5
+    depth = 1 - layer / max(config["decoder_layers"] - 1, 1) + 1e-5
+    activation = ACTIVATIONS[config["linear_act_fun"]]
     states = [0.0] * heads
     out = []
     for t, x in enumerate(xs):
         row = weights[name + "qkvu_proj.weight"] @ x
-        q, k, v = silu(row[:hidden]), silu(row[hidden : 2 * hidden]), row[2 * hidden : 3 * hidden]
+        q, k, v = row[:hidden], row[hidden : 2 * hidden], row[2 * hidden : 3 * hidden]
         if name + "gate_a.weight" in weights:
             u = weights[name + "gate_b.weight"] @ (weights[name + "gate_a.weight"] @ x)
         else:
@@ -120,7 +142,7 @@ def token_mixer(xs, weights, layer: int, config: dict):
         joined = []
         for h in range(heads):
             own = slice(h * width, (h + 1) * width)
-            q_h, k_h, v_h = q[own], k[own], v[own]
+            q_h, k_h, v_h = activation(q[own]), activation(k[own]), v[own]
             if theta is not None:
                 angle = theta[h, 0] * t
                 q_h, k_h = (

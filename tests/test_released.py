@@ -44,6 +44,38 @@ def test_a_folder_in_each_form_gives_the_computed_logits(form, tmp_path):
     assert whole[len(IDS) - 1 : -1].argmax(-1).tolist() == greedy
 
 
+OTHERS = [  # activation, layers, heads, width of a head, glu_dim, layers with LRPE
+    ("swish", 1, 1, 8, 12, [1]),
+    ("relu", 2, 2, 5, -1, [1, 1]),
+    ("gelu", 3, 6, 4, 10, [1, 1, 1]),
+    ("elu", 3, 7, 2, 9, [0, 1, 0]),
+    ("sigmoid", 2, 8, 2, -1, [0, 0]),
+    ("exp", 2, 12, 3, 20, [1, 0]),
+    ("leak", 4, 3, 6, 11, [1, 1, 1, 1]),
+    ("1+elu", 2, 5, 4, -1, [1, 1]),
+    ("2+elu", 2, 9, 2, 8, [0, 1]),
+    ("sine", 3, 3, 3, 14, [1, 0, 1]),
+    ("none", 2, 6, 3, -1, [1, 0]),
+]
+
+
+@pytest.mark.parametrize("form", ["TransNormerLLM-385M", "TransNormerLLM2-3B-300B"])
+@pytest.mark.parametrize("case", OTHERS, ids=lambda case: case[0])
+def test_other_models_in_the_released_format(form, case, tmp_path):
+    """As .bin with a head, scaled; as safetensors without one, unscaled, mixers in parallel."""
+    activation, layers, heads, width, glu, lrpe = case
+    config = released.config_of(form) | dict(
+        linear_act_fun=activation, decoder_layers=layers, decoder_attention_heads=heads,
+        decoder_embed_dim=heads * width, hidden_dim=heads * width, glu_dim=glu,
+        linear_use_lrpe_list=lrpe,
+    )  # fmt: skip
+    tensors = released.random_tensors(form, config)
+    released.write_folder(tmp_path / form, form, tensors, config)
+    model = TransNormerLLM.from_pretrained(tmp_path / form, torch.float64, variant=variant_of(form))
+    expected = released.forward(tensors, config, IDS, parallel="LLM2" in form)
+    torch.testing.assert_close(model(torch.tensor([IDS]))[0], expected, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("form", ["TransNormerLLM2-1B-300B", PLAIN[-1]])
 def test_a_later_series_is_saved_as_what_it_is(form, tmp_path):
     folder, where = place(tmp_path, form)
