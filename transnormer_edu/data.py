@@ -183,8 +183,8 @@ def _without_copies(documents: Iterable[Document], seen: set[bytes]) -> Iterator
 def read_text_file(path: str | Path) -> str:
     """A UTF-8 text file as a string; Windows line ends become plain ones.
 
-    Errors: FileNotFoundError, IsADirectoryError, PermissionError; OSError for a file that the system
-    cannot read; ValueError for a binary, empty or differently encoded one.
+    Errors: FileNotFoundError, IsADirectoryError, PermissionError, or OSError for what else keeps
+    the system from reading it; ValueError for a binary, empty or differently encoded file.
     """
     path = check.path("path", path)
     if not path.exists():
