@@ -11,6 +11,7 @@ import typer
 
 from transnormer_edu.ablate_command import ablate
 from transnormer_edu.job import complain
+from transnormer_edu.plan_command import plan
 from transnormer_edu.speed_command import decode, prefill
 from transnormer_edu.speed_command import train as bench_train
 from transnormer_edu.train_command import train
@@ -94,6 +95,7 @@ def lab():
 
 app.command()(says_what_is_wrong(train))
 app.command()(says_what_is_wrong(ablate))
+app.command()(says_what_is_wrong(plan))
 
 
 @app.command()

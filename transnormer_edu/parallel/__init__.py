@@ -5,7 +5,9 @@ model.py      `divide`: a model over that grid, with the numbers of one process
 tensor.py     heads and columns divided;  loss.py  words divided
 sequence.py   texts divided;  exchange.py  how the state is handed on
 order.py      rows of the fused projection by heads, and as released
-messages.py   how many bytes are sent
+messages.py   how many bytes are sent, counted
+memory.py, traffic.py, plan.py    bytes held and sent, foreseen: which mesh fits
+measure.py    the same asked of a GPU
 demo.py       a few processes on this computer, from a notebook
 """
 

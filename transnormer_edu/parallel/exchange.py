@@ -38,9 +38,12 @@ class Ring:
         """Wait for the message, send on what comes of it; S_in, or G_out in reverse."""
         if self.work is not None:
             self.work.wait()
+        # Let go of: autograd will know the state as the outcome of a step that knows this object,
+        # and a circle of those keeps all activations of a recomputed block.
+        given, self.given = self.given, None
         if self.target is not None:
-            dist.send(self.keep * self.given + own, self.target, group=self.group)
-        return self.given
+            dist.send(self.keep * given + own, self.target, group=self.group)
+        return given
 
 
 class Gather:
@@ -59,6 +62,7 @@ class Gather:
         self.work.wait()
         rank = dist.get_rank(self.group)
         earlier = reversed(self.all[rank + 1 :]) if self.reverse else self.all[:rank]
+        self.all = None
         given = torch.zeros_like(own)
         for one in earlier:
             given = self.keep * given + one

@@ -39,7 +39,7 @@ class _OwnWords(torch.autograd.Function):
         size = max(1, PIECE.get(x.device.type, PIECE["cuda"]) // max(1, len(own)))
         total, dx, d_words = 0, [], torch.zeros_like(own, dtype=wide)
         for piece, asked in zip(rows.split(size), labels.split(size), strict=True):
-            loss, dz = _loss_and_gradient((piece @ own.T).to(wide), asked, first, group)
+            loss, dz = _loss_and_gradient_((piece @ own.T).to(wide), asked, first, group)
             total = total + loss.sum()
             dx.append(dz.to(narrow) @ own)
             d_words += dz.T @ piece.to(wide)
@@ -58,22 +58,22 @@ class _OwnWords(torch.autograd.Function):
         return (dx * share).to(types[0]), (d_words * share).to(types[1]), None, None, None, None
 
 
-def _loss_and_gradient(z, labels, first, group):
-    """Each token's loss, and the gradient of their sum in the own logits z (n, own)."""
+def _loss_and_gradient_(z, labels, first, group):
+    """Each token's loss, and the gradient of their sum in the own logits z (n, own): z anew."""
     top = z.amax(dim=-1) if z.shape[1] else z.new_full(z.shape[:1], -torch.inf)
     dist.all_reduce(top, op=dist.ReduceOp.MAX, group=group)
     place = labels - first
     mine = (place >= 0) & (place < z.shape[1])
     at = place.clamp(0, max(0, z.shape[1] - 1))[:, None]
-    z = z - top[:, None]
+    z.sub_(top[:, None])
     asked = z.gather(1, at)[:, 0].masked_fill(~mine, 0) if z.shape[1] else torch.zeros_like(top)
-    power = z.exp()
+    power = z.exp_()
     both = torch.stack([power.sum(-1), asked])
     dist.all_reduce(both, group=group)
     sums, asked = both
     left_out = labels == IGNORED_LABEL
     loss = (sums.log() - asked).masked_fill(left_out, 0)
-    dz = power / sums[:, None]
+    dz = power.div_(sums[:, None])
     if z.shape[1]:
         dz.scatter_add_(1, at, -mine[:, None].to(dz.dtype))
-    return loss, dz.masked_fill(left_out[:, None], 0)
+    return loss, dz.masked_fill_(left_out[:, None], 0)
