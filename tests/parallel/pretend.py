@@ -20,7 +20,6 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-import transnormer_edu.attention as attention
 import transnormer_edu.cross_entropy as cross_entropy
 import transnormer_edu.lightning as lightning
 from transnormer_edu import TransNormerLLM
@@ -49,6 +48,8 @@ class Held(TorchDispatchMode):
         return sum(storage.nbytes() for storage in self.storages)
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten._local_scalar_dense.default:
+            return 1  # there are no numbers: whoever looks at one finds this
         out = function(*args, **(kwargs or {}))
         self.note(out)
         self.peak = max(self.peak, self.now)
@@ -63,8 +64,6 @@ def pretended(shape, monkeypatch):
     for module in (operator, loss, norm):
         monkeypatch.setattr(module, "check_launch", lambda x: None)
     monkeypatch.setattr(TransNormerLLM, "_check_values", lambda *ids: None)  # there are none
-    monkeypatch.setattr(attention, "_check_rate", lambda *rates: None)
-    monkeypatch.setattr(operator, "check_operator", lambda *operands: None)
     monkeypatch.setitem(cross_entropy.PIECE, "cpu", cross_entropy.PIECE["cuda"])
     monkeypatch.setattr(DeviceMesh, "_concatenate", _really(DeviceMesh._concatenate))
     dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=shape.processes)
