@@ -39,6 +39,7 @@ def run(monkeypatch):
         ("info", "FLOPs"),
         ("bench", "attention"),
         ("exercises", "prove"),
+        ("plan", "Which mesh"),
     ],
 )
 def test_help_says_what_a_command_does(run, command, word):
@@ -132,3 +133,17 @@ def test_train_with_another_decay(run, tmp_path):
     assert '"decay": "none"' in (folder / "best" / "config.json").read_text()
     refused = run("train", "--data", text, "--decay", "none", "--kind", "softmax", status=1)
     assert "--decay is of linear attention" in refused
+
+
+def test_plan_says_what_fits_and_what_does_not(run):
+    page = run("plan", "7b", "--gpus", 8, "--context", 2**20)
+    assert "data 1 x sequence 8 x tensor 1, recomputing" in page
+    assert re.search(r"update    1 x 1,048,576 tokens: .* 131,072 on each GPU", page)
+    largest, allowed = re.search(r"largest   ([\d.]+) of (\d+) GB", page).groups()
+    assert 60 < float(largest) <= float(allowed) == 80
+    for part in ("weights", "gradients", "optimiser", "activations", "state", "buffers"):
+        assert part in page.splitlines()[3]
+    for message in ("weights      all-gather", "gradients    reduce-scatter", "states       send"):
+        assert message in page
+    said = run("plan", "175b", "--gpus", 8, status=1)
+    assert "this needs at least" in said and len(said.strip().splitlines()) == 1

@@ -6,6 +6,7 @@ So what one process of a large mesh would hold and send can be counted here, op 
 """
 
 import contextlib
+import gc
 from typing import NamedTuple
 from weakref import WeakSet
 
@@ -108,6 +109,7 @@ def update(job, monkeypatch):
                 optimizer.zero_grad()
                 with sent, torch.autocast("cpu", torch.bfloat16):
                     loss = model(ids, labels=ids)
+                gc.collect()
                 forward = held.now
                 with sent:
                     loss.backward()
