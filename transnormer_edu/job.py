@@ -19,6 +19,11 @@ def is_first() -> bool:
     return not in_a_job() or os.environ["RANK"] == "0"
 
 
+def may_restart() -> bool:
+    """Whether torchrun starts this job again when a process dies (`--max-restarts`)."""
+    return int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0
+
+
 def say(text: str) -> None:
     """Print, in the first process alone."""
     if is_first():

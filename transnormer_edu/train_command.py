@@ -35,6 +35,8 @@ class Exchange(StrEnum):
     gather = "gather"
 
 
+MANY = "Several processes, started by torchrun"
+
 # What `train` makes unless told otherwise: small enough to learn on a laptop in minutes.
 SMALL = {
     "kind": Kind.linear, "dim": 192, "layers": 3, "heads": 3, "glu_dim": 512, "vocab_size": 2048,
@@ -124,25 +126,35 @@ def train(
     ] = None,
     data_parallel: Annotated[
         int | None,
-        typer.Option(help="With torchrun: processes that share a batch.", show_default="the rest"),
+        typer.Option(
+            help="Processes that share a batch.", show_default="the rest", rich_help_panel=MANY
+        ),
     ] = None,
     sequence_parallel: Annotated[
         int | None,
-        typer.Option(help="With torchrun: processes that share a text.", show_default="1"),
+        typer.Option(help="Processes that share a text.", show_default="1", rich_help_panel=MANY),
     ] = None,
     tensor_parallel: Annotated[
         int | None,
-        typer.Option(help="With torchrun: processes that share each layer.", show_default="1"),
+        typer.Option(
+            help="Processes that share each layer.", show_default="1", rich_help_panel=MANY
+        ),
     ] = None,
     exchange: Annotated[
         Exchange | None,
         typer.Option(
-            help="How stretches of a text get their state: from neighbours, or all at once.",
+            help="State of a text's stretches: from neighbours, or everyone's to everyone.",
             show_default="ring",
+            rich_help_panel=MANY,
         ),
     ] = None,
     recompute: Annotated[
-        bool, typer.Option(help="Compute blocks again in the backward: less memory (torchrun).")
+        bool,
+        typer.Option(
+            "--recompute",
+            help="Compute each block again in the backward: less memory.",
+            rich_help_panel=MANY,
+        ),
     ] = False,
     prompt: Annotated[str, typer.Option(help="Start of the sample shown at the end.")] = "The",
 ):

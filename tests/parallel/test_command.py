@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 
 import pytest
@@ -141,6 +142,23 @@ def test_a_run_goes_on_with_another_mesh(folder):
     exported = TransNormerLLM.from_pretrained(folder / "exported").state_dict()
     for name, weight in TransNormerLLM.from_pretrained(run / "last").state_dict().items():
         torch.testing.assert_close(exported[name], weight.half(), rtol=0, atol=0)
+
+
+def test_the_same_command_goes_on_after_a_kill(folder):
+    """Process 1 dies in the middle of step 4, torchrun starts both again."""
+    new = ["train", "--data", folder / "book.txt", *SMALL, "--out", folder / "killed"]
+    done = torchrun(2, "tests/parallel/killed.py", *new, restarts=1)
+    assert re.search("goes on after step [02]", done.stdout)  # 2 may still have been under way
+    torch.testing.assert_close(losses(folder / "killed"), losses(folder / "one"), rtol=1e-4, atol=0)
+
+
+@pytest.mark.bad_input
+def test_another_run_is_not_gone_on_with(folder, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "1")
+    new = ["train", "--data", folder / "book.txt", *SMALL, "--out", folder / "two", "--seed", 1]
+    done = transnormer(*new, "--tensor-parallel", 1)
+    assert done.exit_code == 1
+    assert "already holds a training run" in done.output
 
 
 def test_a_checkpoint_is_read_in_one_process(folder):

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch.distributed as dist
 from torch import nn
 
-from transnormer_edu.job import say
-from transnormer_edu.parallel.checkpoints import newest
+from transnormer_edu.job import may_restart, say
+from transnormer_edu.parallel.checkpoints import newest, notes_of
 from transnormer_edu.parallel.mesh import MeshShape
 from transnormer_edu.parallel.processes import start, stop
 from transnormer_edu.parallel.train import ParallelTrainer, prepare, resume
@@ -45,9 +45,14 @@ class Mesh:
         return False
 
     def new(self, model: nn.Module, tokenizer, corpus, settings: TrainSettings, folder: Path):
-        """A run that begins in `folder`."""
+        """A run that begins in `folder`; where torchrun restarts, the same run goes on there."""
         whole = prepare(model, self.shape, settings, **self.choices)
-        return ParallelTrainer(whole, tokenizer, corpus, settings, folder).begin()
+        trainer = ParallelTrainer(whole, tokenizer, corpus, settings, folder)
+        path = newest(folder) if may_restart() else None
+        if path is None or not _same_run(notes_of(path)["about"], trainer.about()):
+            return trainer.begin()
+        say(f"goes on after step {notes_of(path)['step']}")
+        return resume(folder, self.shape, corpus, **self.choices)
 
     def resume(self, folder: Path, steps: int | None):
         """The run in `folder`, which may have had another mesh."""
@@ -56,3 +61,8 @@ class Mesh:
     def end(self, trainer: ParallelTrainer, prompt: str) -> None:
         """Take leave. The model is in pieces and may be large: it does not write here."""
         stop()
+
+
+def _same_run(one: dict, other: dict) -> bool:
+    """Whether two runs do the same steps: same model, settings, corpus and tokenizer."""
+    return all(one[key] == other[key] for key in other if key not in ("step", "held_out"))

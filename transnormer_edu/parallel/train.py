@@ -79,6 +79,7 @@ class ParallelTrainer(Trainer):
         """Start the run's folder. FileExistsError where it already holds a run."""
         on_first(_begin, self.folder.path, self.about(), self.tokenizer)
         self.save()
+        self.checkpoints.wait()  # a run can go on from its first moment
         return self
 
     def run(self, on_step=None, progress=True, until=None):
