@@ -162,7 +162,8 @@ def kept_by_block(job: Job, layer: int) -> int:
     token += 4 * h if fused else 4 * h + 4 + 2 * h + 2 * h * gate
     token += 6 * g + 2 * g * (config.glu_activation != "none")
     if job.shape.sequence > 1:
-        token += 6 * h  # k, v and q once more, as the state is summed up and read
+        doubled = 2 if job.has_lrpe(layer) else 1  # k, v and q once more: for the state
+        token += (4 * doubled + 2) * h
     if job.has_lrpe(layer):
         token += 8 * h
     angles = 24 * h * job.stretch * job.has_lrpe(layer)  # q, k: angle, sin, cos; for all rows
@@ -176,12 +177,12 @@ def state_bytes(job: Job, layer: int) -> int:
 
 
 def _state(job, layer):
-    """What one layer keeps of states: at the borders of segments, and as they came and went."""
+    """What one layer keeps of states: at the borders of the kernel's segments, and what came in."""
     heads = job.own_rows * job.config.heads // job.shape.tensor
     wanted = max(1, min(MULTIPROCESSORS // heads, job.stretch // 128))
     segments = -(-job.stretch // (-(-job.stretch // (wanted * 64)) * 64))
     borders = segments if segments > 1 else 0
-    handed_on = 3.5 if job.shape.sequence > 1 else 0
+    handed_on = 0.5 if job.shape.sequence > 1 else 0  # what came in, in bfloat16
     return int((borders + handed_on) * state_bytes(job, layer))
 
 
