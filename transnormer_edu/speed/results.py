@@ -150,6 +150,7 @@ SAID = {
     "ms": lambda ms: f"{ms:10.3f} ms",
     "tokens_per_s": lambda n: f"{n:10,.0f} tokens/s",
     "of_matmul_rate": lambda share: f"  MFU {share:.3f}",
+    "cost": lambda cost: f"  with FSDP {100 * cost:+.1f} %",
     "of_weight_floor": lambda times: f"  {times:.2f} x weights",
     "activation_bytes": lambda size: f"  {size / 2**30:.2f} GiB kept",
     "peak_bytes": lambda size: f"  {size / 2**30:.2f} GiB at most",
