@@ -193,28 +193,36 @@ def read_text_file(path: str | Path) -> str:
         )
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder, expected a text file: name a file in it.")
+    text = _decoded(path, _bytes_of(path))
+    if not text.strip():
+        raise ValueError(f"{path} is empty, expected text: choose a file with some in it.")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _bytes_of(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except PermissionError as error:
         raise PermissionError(f"{path} may not be read: change its permissions.") from error
     except OSError as error:
         raise OSError(
             f"{path} cannot be read ({error.strerror}), expected a text file: choose another."
         ) from error
+
+
+def _decoded(path: Path, data: bytes) -> str:
+    """What stands in UTF-8, without the mark that some editors put in front."""
     if b"\0" in data:
         raise ValueError(
             f"{path} holds zero bytes, so it is binary or UTF-16, expected text: save it as UTF-8."
         )
     try:
-        text = data.decode("utf-8-sig")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path} is not UTF-8 text (byte {error.start} is 0x{data[error.start]:02x}): "
             f"save it as UTF-8."
         ) from error
-    if not text.strip():
-        raise ValueError(f"{path} is empty, expected text: choose a file with some in it.")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _read_user_text(path: Path) -> Corpus:

@@ -15,6 +15,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -106,37 +107,49 @@ def _learn(read: Callable, total: int | None, vocab_size: int, bar: "_Bar"):
     return Tokenizer.train(sample, vocab_size), None
 
 
+@dataclass
+class Count:
+    """How large a part of the text is."""
+
+    tokens: int = 0
+    bytes: int = 0
+
+    def add(self, piece: Piece, ids: np.ndarray) -> None:
+        self.tokens += len(ids)
+        self.bytes += len(piece.text.encode())
+
+
 def _write(part: Path, tokenizer: Tokenizer, pieces: Iterable[Piece]) -> dict:
     """tokens.bin, the training part first; what there is to say about it."""
     kind = kind_of(tokenizer.vocab_size)
     encode = partial(_encode, tokenizer, np.dtype(kind).newbyteorder("<"))
-    tokens, size = {False: 0, True: 0}, {False: 0, True: 0}
-    digest, late = hashlib.sha256(), []  # the held-out part stands at the end, and is small
+    train, held_out, digest = Count(), Count(), hashlib.sha256()
+    later = []  # the held-out part stands at the end, and is small
     with open(part / TOKENS, "wb") as file:
-
-        def put(ids: np.ndarray) -> None:
+        for piece, ids in _ahead(encode, _batches(pieces)):
+            if piece.held_out:
+                held_out.add(piece, ids)
+                later.append(ids)
+            else:
+                train.add(piece, ids)
+                file.write(ids)
+                digest.update(ids)
+        for ids in later:
             file.write(ids)
             digest.update(ids)
-
-        for piece, ids in _ahead(encode, _batches(pieces)):
-            late.append(ids) if piece.held_out else put(ids)
-            tokens[piece.held_out] += len(ids)
-            size[piece.held_out] += len(piece.text.encode())
-        for ids in late:
-            put(ids)
-    if not all(tokens.values()):
+    if not (train.tokens and held_out.tokens):
         raise ValueError(
-            f"{sum(size.values())} bytes are too short to be divided into a training and a "
-            f"held-out part: give a longer text (on standard input at least 20 KB)."
+            f"{train.bytes + held_out.bytes} bytes are too short to be divided into a training and "
+            "a held-out part: give a longer text (on standard input at least 20 KB)."
         )
-    digest.update(f"{kind} {tokens[False]} {tokenizer.fingerprint}".encode())
+    digest.update(f"{kind} {train.tokens} {tokenizer.fingerprint}".encode())
     return {
         "sha256": digest.hexdigest(),
         "dtype": kind,
-        "train_tokens": tokens[False],
-        "held_out_tokens": tokens[True],
-        "train_bytes": size[False],
-        "held_out_bytes": size[True],
+        "train_tokens": train.tokens,
+        "held_out_tokens": held_out.tokens,
+        "train_bytes": train.bytes,
+        "held_out_bytes": held_out.bytes,
         "vocab_size": tokenizer.vocab_size,
         "tokenizer_sha256": tokenizer.fingerprint,
         "notes": [NO_COPIES],

@@ -80,10 +80,7 @@ def config_from_json(
             "another kind of model"
         )
     if config_class is not TransNormerConfig:
-        ours = {f.name: given[f.name] for f in fields(config_class) if f.name in given}
-        needed = [f.name for f in fields(config_class) if f.default is MISSING]
-        _demand(where, given, needed)
-        return _made(config_class, ours, where)
+        return _in_our_names(config_class, given, where)
     _demand(where, given, [RELEASED[field] for field in NEEDED])
     if given.get("bias"):
         raise ValueError(f"{where} says bias: true; the released models, and this one, have none")
@@ -91,21 +88,33 @@ def config_from_json(
     ours |= {f: given[f] for f in ("absolute_position", "block") if f in given}
     ours |= _of_variant(ours, variant, where)
     ours["quantization"] = _quantization(given.get("quantization_config"), where)
-    check.whole(f"{where}: decoder_layers", given["decoder_layers"])
     if "linear_use_lrpe_list" in given:
-        flags = given["linear_use_lrpe_list"]
-        if not isinstance(flags, list) or any(flag not in (0, 1) for flag in flags):
-            raise ValueError(f"{where}: linear_use_lrpe_list is {flags!r}, expected a list of 0, 1")
-        if len(flags) != given["decoder_layers"]:
-            raise ValueError(
-                f"{where}: linear_use_lrpe_list has {len(flags)} entries, expected one for each of "
-                f"{given['decoder_layers']} layers"
-            )
-        ours["lrpe_layers"] = tuple(i for i, flag in enumerate(flags) if flag)
+        ours["lrpe_layers"] = _lrpe_layers(given, where)
     unscaled = given.get("no_scale_embedding", False)
     if not isinstance(unscaled, bool):
         raise ValueError(f"{where}: no_scale_embedding is {unscaled!r}, expected true or false")
     return _made(TransNormerConfig, ours | {"scale_embedding": not unscaled}, where)
+
+
+def _in_our_names(config_class, given: dict, where: str):
+    """The config of another model than TransNormerLLM: its file has our own fields."""
+    _demand(where, given, [f.name for f in fields(config_class) if f.default is MISSING])
+    ours = {f.name: given[f.name] for f in fields(config_class) if f.name in given}
+    return _made(config_class, ours, where)
+
+
+def _lrpe_layers(given: dict, where: str) -> tuple[int, ...]:
+    """The layers with LRPE, from a list with one 0 or 1 for each layer."""
+    flags = given["linear_use_lrpe_list"]
+    layers = check.whole(f"{where}: decoder_layers", given["decoder_layers"])
+    if not isinstance(flags, list) or any(flag not in (0, 1) for flag in flags):
+        raise ValueError(f"{where}: linear_use_lrpe_list is {flags!r}, expected a list of 0, 1")
+    if len(flags) != layers:
+        raise ValueError(
+            f"{where}: linear_use_lrpe_list has {len(flags)} entries, expected one for each of "
+            f"{layers} layers"
+        )
+    return tuple(i for i, flag in enumerate(flags) if flag)
 
 
 def _of_variant(ours: dict, variant: str | None, where: str) -> dict:

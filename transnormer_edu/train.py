@@ -288,16 +288,8 @@ def resume(
     about = json.loads(state["about"])
     corpus = load_corpus(about["source"]) if corpus is None else corpus
     tokenizer = load_tokenizer(folder)
-    for what, here, there in (
-        ("corpus", corpus.fingerprint, about["corpus"]["sha256"]),
-        ("tokenizer", tokenizer.fingerprint, about["tokenizer_sha256"]),
-    ):
-        if here != there:
-            raise ValueError(
-                f"The {what} here has sha256 {here[:12]}, the run in {folder} began with "
-                f"{there[:12]} (another file, or another Python version?): go on with the same, "
-                f"or begin a new run from its weights, --from {run.path / 'best'}."
-            )
+    _demand_same("corpus", corpus.fingerprint, about["corpus"]["sha256"], run)
+    _demand_same("tokenizer", tokenizer.fingerprint, about["tokenizer_sha256"], run)
     settings = TrainSettings.from_dict(about["settings"])
     if steps is not None:
         if steps < state["step"]:
@@ -310,6 +302,15 @@ def resume(
     trainer = Trainer(model, tokenizer, corpus, settings, run)
     trainer.restore(state)
     return trainer
+
+
+def _demand_same(what: str, here: str, there: str, run: RunFolder) -> None:
+    if here != there:
+        raise ValueError(
+            f"The {what} here has sha256 {here[:12]}, the run in {run.path} began with "
+            f"{there[:12]} (another file, or another Python version?): go on with the same, "
+            f"or begin a new run from its weights, --from {run.path / 'best'}."
+        )
 
 
 def load_trained(folder: str | Path) -> tuple[nn.Module, Tokenizer]:

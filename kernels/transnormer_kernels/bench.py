@@ -13,6 +13,7 @@ import datetime
 import json
 import platform
 import subprocess
+from itertools import product
 
 import torch
 import triton
@@ -25,12 +26,15 @@ HEAD = 128
 GRAPH_UP_TO = 2048
 CHUNKED_UP_TO = 8192  # the PyTorch form is slow and large: not longer than this
 SCORES_UP_TO = 2e11  # softmax is quadratic: not more scores than this
+RATES = {"first layer": 1.0, "last layer": 0.0, "rate 0": None}  # share as in released_rates
 WIDTHS = (1024, 2048, 4096, 8192)
 ROWS = 32768
 
 
 def released_rates(heads, share=1.0):
-    """The released models' rates of one layer; share = 1 - layer / (layers - 1), plus 1e-5."""
+    """The released models' rates of one layer; share = 1 - layer / (layers - 1). None: all 0."""
+    if share is None:
+        return torch.zeros(heads, device="cuda")
     i = torch.arange(1, heads + 1, device="cuda")
     return 2.0 ** (-8 * i / heads) * (share + 1e-5)
 
@@ -153,9 +157,9 @@ def race(name, attend, b, h, n, bandwidth):
         return {"skipped": f"{type(error).__name__}: {str(error)[:120]}"}
 
 
-def measure(attend, heads_last, b, h, n, bandwidth):
+def measure(attend, heads_last, b, h, n, bandwidth, share=1.0):
     leaves, do = attention_inputs(b, n, h) if heads_last else attention_inputs(b, h, n)
-    rate = released_rates(h)
+    rate = released_rates(h, share)
     stream = torch.cuda.Stream()
     graph = n <= GRAPH_UP_TO
     with torch.cuda.stream(stream):
@@ -199,7 +203,7 @@ def float64_results(leaves, do, rate):
 def errors(dtype, share, n=2048):
     """‖x - ref‖ / ‖ref‖ of o, dq, dk, dv: whole tensor, worst head. share as in released_rates."""
     leaves, do = attention_inputs(2, 8, n, dtype)
-    rate = released_rates(8, share) if share is not None else torch.zeros(8, device="cuda")
+    rate = released_rates(8, share)
     o = lightning_attention(*leaves, rate)
     found = (o, *torch.autograd.grad(o, leaves, do))
     rows = {}
@@ -271,6 +275,36 @@ def line(row):
     return "  ".join(cells)
 
 
+def add_checks(results, bandwidth):
+    """Errors, times with other rates, norms and the decode step: ours alone, without peers."""
+    results["errors"] = {
+        f"{str(dtype)[6:]}, {rates}": errors(dtype, share)
+        for dtype in (torch.bfloat16, torch.float32)
+        for rates, share in RATES.items()
+    }
+    for name, found in results["errors"].items():
+        print("error", name, {k: [f"{e:.1e}" for e in v] for k, v in found.items()}, flush=True)
+    results["rates"] = [
+        {"rates": rates, **measure(lightning_attention, False, 4, 32, 8192, bandwidth, share)}
+        for rates, share in RATES.items()
+    ]
+    results["norms"] = [norm_row(width, bandwidth) for width in WIDTHS]
+    results["decode"] = [decode_row(b, h, bandwidth) for b, h in ((1, 32), (32, 32))]
+    for row in (*results["rates"], *results["norms"], *results["decode"]):
+        print({k: v if isinstance(v, str) else round(v, 4) for k, v in row.items()}, flush=True)
+
+
+def add_races(results, contestants, bandwidth, out):
+    """Each contestant at each size; the file is written after every row."""
+    for (name, attend), (b, h, n) in product(contestants.items(), SHAPES):
+        row = {"name": name, "b": b, "h": h, "n": n, **race(name, attend, b, h, n, bandwidth)}
+        results["rows"].append(row)
+        print(line(row), flush=True)
+        torch.cuda.empty_cache()
+        with open(out, "w") as file:
+            json.dump(results, file, indent=1)
+
+
 def main(argv=None, peers=None):
     """Measures, prints a table and writes the JSON file. peers: {name: f(q, k, v, rate)} to add."""
     contestants = CONTESTANTS | (peers or {})
@@ -284,36 +318,10 @@ def main(argv=None, peers=None):
     results = {"origin": origin(options.commit), "head": HEAD, "rows": []}
     bandwidth = results["copy_bytes_per_s"] = copy_speed()
     matmul = results["matmul_flop_per_s"] = matmul_speed()
-    print(
-        results["origin"],
-        f"copy {bandwidth / 1e12:.3f} TB/s, bf16 matrix product {matmul / 1e12:.0f} TFLOP/s",
-        flush=True,
-    )
-    results["errors"] = {
-        f"{str(dtype)[6:]}, {rates}": errors(dtype, share)
-        for dtype in (torch.bfloat16, torch.float32)
-        for rates, share in (("first layer", 1.0), ("last layer", 0.0), ("rate 0", None))
-    }
-    for name, found in results["errors"].items():
-        print("error", name, {k: [f"{e:.1e}" for e in v] for k, v in found.items()}, flush=True)
-    results["norms"] = [norm_row(width, bandwidth) for width in WIDTHS]
-    results["decode"] = [decode_row(b, h, bandwidth) for b, h in ((1, 32), (32, 32))]
-    for row in (*results["norms"], *results["decode"]):
-        print({k: round(v, 4) for k, v in row.items()}, flush=True)
-    for name in options.only:
-        for b, h, n in SHAPES:
-            row = {
-                "name": name,
-                "b": b,
-                "h": h,
-                "n": n,
-                **race(name, contestants[name], b, h, n, bandwidth),
-            }
-            results["rows"].append(row)
-            print(line(row), flush=True)
-            torch.cuda.empty_cache()
-            with open(options.out, "w") as file:
-                json.dump(results, file, indent=1)
+    speeds = f"copy {bandwidth / 1e12:.3f} TB/s, bf16 matrix product {matmul / 1e12:.0f} TFLOP/s"
+    print(results["origin"], speeds, flush=True)
+    add_checks(results, bandwidth)
+    add_races(results, {name: contestants[name] for name in options.only}, bandwidth, options.out)
 
 
 if __name__ == "__main__":
