@@ -262,9 +262,13 @@ def autogptqs_layer():
     return module.QuantLinear
 
 
-@pytest.mark.skipif(find_spec("auto_gptq") is None, reason="AutoGPTQ is not installed")
+# To run it: BUILD_CUDA_EXT=0 pip install --no-build-isolation --no-deps auto-gptq
+AUTOGPTQ = pytest.mark.skipif(find_spec("auto_gptq") is None, reason="AutoGPTQ is not installed")
+
+
+@AUTOGPTQ
 @pytest.mark.parametrize("shuffled", [True, False])
-def test_autogptq_reads_the_same_weights(shuffled):
+def test_we_read_weights_as_autogptq_does(shuffled):
     stored = random_stored(64, 96, 16, shuffled)
     theirs = autogptqs_layer()(4, 16, 64, 96, bias=False, weight_dtype=torch.float32)
     theirs.load_state_dict(stored)
@@ -273,9 +277,16 @@ def test_autogptq_reads_the_same_weights(shuffled):
     ours.load_state_dict(stored)
     x = torch.randn(7, 64, generator=torch.Generator().manual_seed(4))
     torch.testing.assert_close(ours(x), theirs(x).float(), rtol=1e-5, atol=1e-5)
-    # And what we write they read.
-    weight = torch.randn(96, 64, generator=torch.Generator().manual_seed(5))
-    form = GPTQFormat(4, 16, shuffled)
-    ours = quantised(weight, form, x.T.double() @ x.double())
+
+
+@AUTOGPTQ
+@pytest.mark.parametrize("shuffled", [True, False])
+@pytest.mark.parametrize("bits, group_size", [(2, 16), (4, 16), (8, 32), (4, -1)])
+def test_autogptq_reads_what_we_write(bits, group_size, shuffled):
+    draw = torch.Generator().manual_seed(5)
+    weight, x = torch.randn(96, 64, generator=draw), torch.randn(7, 64, generator=draw)
+    ours = quantised(weight, GPTQFormat(bits, group_size, shuffled), x.T.double() @ x.double())
+    theirs = autogptqs_layer()(bits, group_size, 64, 96, bias=False, weight_dtype=torch.float32)
+    theirs.autogptq_cuda_available = False
     theirs.load_state_dict(ours.state_dict())
     torch.testing.assert_close(ours(x), theirs(x).float(), rtol=1e-5, atol=1e-5)

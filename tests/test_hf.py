@@ -129,6 +129,8 @@ def test_the_loss_leaves_padding_out():
     own = linear()
     ids, mask = padded([tokens(n, seed=n) for n in (5, 12)])
     out = hf(own)(ids, attention_mask=mask, labels=ids)
+    loss, logits, _ = hf(own)(ids, attention_mask=mask, labels=ids, return_dict=False)
+    assert torch.equal(loss, out.loss) and torch.equal(logits, out.logits)
     torch.testing.assert_close(out.loss, own(ids, labels=ids, attention_mask=mask))
 
 

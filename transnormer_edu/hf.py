@@ -141,11 +141,12 @@ class HFTransNormer(PreTrainedModel, GenerationMixin):
         else:
             logits, state = self.network(input_ids, **read, return_state=True)
         columns += past_key_values.columns if past_key_values else 0
-        return CausalLMOutputWithPast(
+        out = CausalLMOutputWithPast(
             loss=None if labels is None else _loss(logits, labels, mask),
             logits=logits[:, -logits_to_keep:],
             past_key_values=Memory(state, columns) if use_cache is not False else None,
         )
+        return out.to_tuple() if return_dict is False else out
 
     def prepare_inputs_for_generation(
         self, input_ids, past_key_values=None, attention_mask=None, use_cache=True, **_
