@@ -38,6 +38,7 @@ class MapFigure:
         self.image = draw_map(self.map_axes, torch.eye(2))
         self.map_axes.set(xlabel="is looked at (token s)", ylabel="reads (token t)")
         flat_line(self.mass_axes)
+        self.mass_axes.annotate("flat", (70, 54), fontsize=10)
         self.mass_axes.set_xticks([0, 40, 100])
         (self.line,) = self.mass_axes.plot([], [], color=BLUE, linewidth=2.5)
         self.canvas, self.tokens, self.background = FigureCanvasAgg(self.figure), None, None
