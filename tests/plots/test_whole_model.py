@@ -2,7 +2,15 @@ import pytest
 
 from tests.plots.checks import assert_readable, assert_told_apart_without_colour
 from transnormer_edu.plots.whole_model import decoding, training
-from transnormer_edu.speed.measured import curve, measured, rows, table, times_the_twin
+from transnormer_edu.speed.measured import (
+    curve,
+    curves,
+    measured,
+    rows,
+    table,
+    times_the_twin,
+    where,
+)
 
 
 def row(what, model, context, tokens_per_s, **more):
@@ -33,6 +41,14 @@ def test_what_was_not_measured_is_left_out():
     assert times_the_twin(RESULTS, "train") == {256: 1.5}
     assert times_the_twin(RESULTS, "decode", batch=64) == {512: 3.0}
     assert len(table(RESULTS)) == 1 + 7
+
+
+def test_curves_by_the_names_that_a_reader_knows():
+    found = curves(RESULTS, "train", "ms", scale=2)
+    assert found == {"TransNormerLLM": {256: 1.8, 1024: 2.2}, "softmax twin": {256: 4.0}}
+    origin = {"device": "abacus", "threads": 2, "date": "1202-03-04", "torch": "2.11"}
+    said = where({"origin": origin, "size": "2m"})
+    assert said == "abacus, 2 threads, 2m parameters; 1202-03-04, torch 2.11"
 
 
 def test_training_over_the_context():

@@ -46,6 +46,27 @@ def curve(
     return {context: row[key] for context, row in rows(results, what, model, key).items()}
 
 
+def curves(
+    results: dict, what: str, key: str, scale: float = 1, batch: int | None = None
+) -> dict[str, dict[int, float]]:
+    """Name of a model -> context -> value times `scale`, for the models that were measured."""
+    found = {
+        said: {n: scale * value for n, value in curve(results, what, name, key, batch).items()}
+        for name, said in NAMES.items()
+    }
+    return {name: values for name, values in found.items() if values}
+
+
+def where(results: dict) -> str:
+    """Machine, size, day and versions, for the head of a figure."""
+    origin = results["origin"]
+    threads = f", {origin['threads']} threads" if origin["threads"] else ""
+    return (
+        f"{origin['device']}{threads}, {results['size']} parameters; {origin['date']}, torch "
+        f"{origin['torch']}"
+    )
+
+
 def times_the_twin(
     results: dict, what: str, batch: int | None = None, key: str = "tokens_per_s"
 ) -> dict[int, float]:
