@@ -1,6 +1,7 @@
 """A run that never waits does what the training loop does, number for number."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -49,6 +50,13 @@ def test_in_pieces_it_is_the_same_run():
     assert torch.equal(whole.losses, pieces.losses)
 
 
+def test_gradients_of_parts_add_up_to_one_update():
+    parts = replace(SETTINGS, batch_size=1, accumulate=3)
+    whole, cut = (FastRun(build(), BATCHES, settings) for settings in (SETTINGS, parts))
+    whole.run(7), cut.run(7)
+    torch.testing.assert_close(whole.losses, cut.losses, rtol=1e-4, atol=1e-5)
+
+
 def test_held_out_loss_is_the_mean_over_windows_and_changes_nothing():
     run = FastRun(build(), BATCHES, SETTINGS)
     windows = tokens(5, 16, seed=9).to(torch.int16)  # more than a batch, and no multiple of one
@@ -71,8 +79,6 @@ def test_a_number_that_is_none_is_not_hidden():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_what_a_gpu_recorded_is_what_it_would_have_done(monkeypatch):
-    from dataclasses import replace
-
     settings = replace(SETTINGS, device="cuda", precision="fp32")
     recorded, plain = (FastRun(build(), BATCHES, settings) for _ in range(2))
     recorded.run(7)

@@ -23,7 +23,7 @@ def file(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "copy_rate", lambda device: 1e9)
     monkeypatch.setattr(results, "matmul_rate", lambda device: 1e10)
     monkeypatch.setattr(training, "TIMED", 2)
-    monkeypatch.setitem(decoding.TIMES, "cpu", 2)
+    monkeypatch.setattr(decoding, "TIMES", 2)
     return Results(tmp_path / "speed.json", CPU, "tiny")
 
 

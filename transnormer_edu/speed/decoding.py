@@ -22,7 +22,7 @@ from transnormer_edu.transformer import Transformer, TransformerBlock
 
 READ = {"cuda": (1024, 2**20), "cpu": (1024, 8192)}  # tokens before those that are timed, batch 1
 TOGETHER = {"cuda": (64, 8192), "cpu": (16, 8192)}  # rows, and what each has read
-TIMES = {"cuda": 512, "cpu": 64}  # tokens in a row
+TIMES, ROUND = 512, 0.3  # tokens in a row: at most so many, and in about so many seconds
 PIECE = 32768  # a prompt is read so many tokens at a time
 CHECKED = 64  # tokens decoded and read again in the chunked form, to compare
 
@@ -81,19 +81,18 @@ def rows(
     results: Results, config: TransNormerConfig, names: tuple[str, ...], read, together
 ) -> Iterator[str]:
     """First whether decoding is right; then one text after `read` tokens each, then many."""
-    kind = results.device.type
     if "ours" in names:
         yield from results.add({"what": "check", "model": "ours"}, partial(check, config, results))
     for batch, context in [*((1, n) for n in read), together]:
         for name in names:
             row = {"what": "decode", "model": name, "context": context, "batch": batch}
-            measure = partial(decode_row, name, config, context, batch, results, TIMES[kind])
+            measure = partial(decode_row, name, config, context, batch, results)
             if name == "ours" or (name == "twin" and context <= 2**17):
                 yield from results.add(row, measure)
 
 
 @torch.no_grad()
-def decode_row(name, config, context, batch, results, times) -> dict:
+def decode_row(name, config, context, batch, results) -> dict:
     """Seconds per token, and how often the weights could have been copied in that time."""
     contestants.forget()
     device = results.device
@@ -114,7 +113,9 @@ def decode_row(name, config, context, batch, results, times) -> dict:
         with contestants.softmax_by(way):
             decoder = CacheDecoder(model, context, batch, compiled=fuse)
     with contestants.softmax_by(way):
-        each = seconds(_Greedy(decoder, batch, device), device, times=times)
+        step = _Greedy(decoder, batch, device)
+        about = seconds(step, device, rounds=1, times=4)
+        each = seconds(step, device, times=min(TIMES, max(1, int(ROUND / about))))
     floor = contestants.parameters(model) * dtype.itemsize / results.all["copy_bytes_per_s"]
     return found | {
         "ms": 1e3 * each,
