@@ -92,6 +92,18 @@ def test_ids_of_tiktoken(tiktoken_folder):
         tokenizer.decode([100280])
 
 
+@pytest.mark.parametrize("size, end", [(300, 260), (260, 259)])
+def test_ids_of_a_small_tiktoken_vocabulary_are_all_inside(size, end, tiktoken_folder):
+    ids = dict(vocab_size=size, pad_token_id=0, bos_token_id=1, eos_token_id=2)
+    (tiktoken_folder / "config.json").write_text(json.dumps(ids))
+    tokenizer = load_tokenizer(tiktoken_folder)
+    assert tokenizer.vocab_size == size and tokenizer.encode("the cat") == [257, 259]
+    assert (tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id) == (end,) * 3
+    assert (
+        "".join(write_text(linear(vocab_size=size), tokenizer, "", 5, stop_tokens=())) is not None
+    )
+
+
 def test_damaged_and_missing_ones_are_named(sentencepiece_folder, tiktoken_folder):
     (tiktoken_folder / "small.tiktoken").write_text("no base 64 7\n")
     with pytest.raises(ValueError, match=r"small\.tiktoken cannot be read"):
@@ -99,6 +111,13 @@ def test_damaged_and_missing_ones_are_named(sentencepiece_folder, tiktoken_folde
     (tiktoken_folder / "small.tiktoken").write_text("YQ== 0\nYg== 2\n")
     with pytest.raises(ValueError, match=r"small\.tiktoken cannot be read .*ids are not 0, 1"):
         load_tokenizer(tiktoken_folder)
+    (tiktoken_folder / "small.tiktoken").write_text("YQ== 0\nYQ== 1\n")
+    with pytest.raises(ValueError, match=r"small\.tiktoken cannot be read .*ids are not 0, 1"):
+        load_tokenizer(tiktoken_folder)
+    (tiktoken_folder / "small.tiktoken").write_text("YQ== 0\nYg== 1\n")
+    assert load_tokenizer(tiktoken_folder).encode("abba") == [0, 1, 1, 0]
+    with pytest.raises(ValueError, match=r"small\.tiktoken .*\(no piece for the byte 99\)"):
+        load_tokenizer(tiktoken_folder).encode("abc")
     (tiktoken_folder / "small.tiktoken").unlink()
     (sentencepiece_folder / MODEL).write_bytes(b"nothing of the kind")
     with pytest.raises(ValueError, match=r"tokenizer\.model cannot be read"):

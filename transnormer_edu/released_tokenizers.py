@@ -81,7 +81,7 @@ class ReleasedTokenizer(Tokenizer):
     def _many(self, texts: Iterable[str]) -> list[list[int]]:
         return [self.encode(text) for text in texts]
 
-    def _damaged(self, error: Exception) -> ValueError:
+    def _damaged(self, error: Exception | str) -> ValueError:
         return ValueError(f"{self._path} cannot be read ({error}); copy or download it again")
 
 
@@ -121,29 +121,32 @@ class SentencePieceTokenizer(ReleasedTokenizer):
 class TiktokenTokenizer(ReleasedTokenizer):
     """A tiktoken vocabulary, cut as cl100k_base is.
 
-    ids    pad, bos and eos of the model's config; where they are ordinary pieces, <|endoftext|>
+    ids    pad, bos and eos of the model's config; where they are ordinary pieces, <|endoftext|>, or
+           in a vocabulary too small for that the first id that is no piece
     """
 
     def __init__(self, data: bytes, path: str | Path = "x.tiktoken", ids: dict | None = None):
         super().__init__(data, path)
         library = _library("tiktoken")
+        ids = ids or {}
+        size = ids.get("vocab_size", max(CL100K_SPECIAL.values()) + 1)
         try:
             lines = (line.split() for line in data.splitlines() if line)
             self._ranks = {base64.b64decode(piece, validate=True): int(i) for piece, i in lines}
-            special = {s: i for s, i in CL100K_SPECIAL.items() if len(self._ranks) <= i}
+            if sorted(self._ranks.values()) != list(range(len(self._ranks))):
+                raise ValueError("its ids are not 0, 1, 2, ...")  # the library would panic
+            special = {s: i for s, i in CL100K_SPECIAL.items() if len(self._ranks) <= i < size}
             self._model = library.Encoding(
                 self._path.stem,
                 pat_str=CL100K_CUT,
                 mergeable_ranks=self._ranks,
                 special_tokens=special,
             )
-            if sorted(self._ranks.values()) != list(range(len(self._ranks))):
-                raise ValueError("its ids are not 0, 1, 2, ...")
         except (ValueError, TypeError) as error:
             raise self._damaged(error) from None
-        ids = ids or {}
+        self._absent = set(range(256)) - {piece[0] for piece in self._ranks if len(piece) == 1}
         self._size = max(ids.get("vocab_size", 0), self._model.n_vocab)
-        end = CL100K_SPECIAL["<|endoftext|>"]
+        end = special.get("<|endoftext|>", min(len(self._ranks), self._size - 1))
         for name in ("pad", "bos", "eos"):
             own = ids.get(f"{name}_token_id", end)
             setattr(self, f"{name}_id", own if own >= len(self._ranks) else end)
@@ -154,6 +157,8 @@ class TiktokenTokenizer(ReleasedTokenizer):
         return self._size
 
     def _encode(self, text: str) -> list[int]:
+        if absent := self._absent.intersection(text.encode()):
+            raise self._damaged(f"no piece for the byte {min(absent)}")
         return self._model.encode_ordinary(text)
 
     def _decode(self, ids: list[int]) -> str:
