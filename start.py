@@ -25,6 +25,7 @@ VENV = ROOT / ".venv"
 STAMP = VENV / "ready"  # holds a fingerprint of what was installed; written last
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 OLDEST = (3, 11)
+OLDEST_MACOS = 14  # of PyTorch's packages for Apple's processors
 DISK_GB = 3  # what the install needs at least; with CUDA about three times that
 
 COMMANDS = {
@@ -58,16 +59,27 @@ def check_machine():
             f"`sudo apt install python{version.rsplit('.', 1)[0]}-venv`, elsewhere install "
             "Python from python.org, then call this again."
         ) from None
-    if sys.platform == "darwin" and platform.machine() == "x86_64":
-        raise CannotStart(
-            "PyTorch has no pip packages for Intel Macs any more (or this Python runs under "
-            "Rosetta: then use an arm64 one): use conda and environment.yml instead."
-        )
+    if sys.platform == "darwin":
+        check_mac()
     free = shutil.disk_usage(ROOT).free / 1e9
     if free < DISK_GB:
         raise CannotStart(
             f"{free:.1f} GB are free in {ROOT}, the packages need {DISK_GB} GB or more: "
             "free some, then call this again."
+        )
+
+
+def check_mac():
+    if platform.machine() == "x86_64":
+        raise CannotStart(
+            "PyTorch has no pip packages for Intel Macs any more (or this Python runs under "
+            "Rosetta: then use an arm64 one): use conda and environment.yml instead."
+        )
+    version = platform.mac_ver()[0]
+    if int(version.split(".")[0]) < OLDEST_MACOS:
+        raise CannotStart(
+            f"this is macOS {version}, PyTorch's pip packages need {OLDEST_MACOS} or later: "
+            "update macOS, or use conda and environment.yml instead."
         )
 
 

@@ -99,6 +99,16 @@ def test_intel_mac(start, monkeypatch):
         start.main(["course"])
 
 
+@pytest.mark.parametrize("version, fits", [("13.7.1", False), ("14.0", True), ("26.1", True)])
+def test_old_mac(start, monkeypatch, version, fits):
+    monkeypatch.setattr(start.platform, "machine", lambda: "arm64")
+    monkeypatch.setattr(start.platform, "mac_ver", lambda: (version, ("", "", ""), "arm64"))
+    if fits:
+        return start.check_mac()
+    with pytest.raises(start.CannotStart, match="this is macOS 13.7.1, .* need 14 or later"):
+        start.check_mac()
+
+
 def test_full_disk(start, monkeypatch):
     monkeypatch.setattr(start.shutil, "disk_usage", lambda path: Usage(9, 9, 1e8))
     with pytest.raises(start.CannotStart, match=r"0\.1 GB are free"):

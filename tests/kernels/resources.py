@@ -182,10 +182,9 @@ def configurations(arch, every):
     for width in (1000, 1024, 4096, 8192, 16384) if every else (4096, 16384):
         for found in norms(torch.bfloat16, width):
             yield {"width": width}, *found
-    for dtype, words in product(TYPES, (1000, 5000, 64000)):
-        for found in losses(dtype, words):
-            yield {"dtype": TYPES[dtype], "words": words}, *found
-    for width, out in product((1024, 2048, 8192, 16384), (2048, 8192)):
+    for dtype in TYPES:
+        yield {"dtype": TYPES[dtype]}, *next(losses(dtype, 64000))
+    for width, out in ((1024, 8192), (2048, 2048), (2048, 8192), (8192, 8192), (16384, 8192)):
         for found in projections(torch.bfloat16, width, out):
             yield {"width": width, "out": out}, *found
     for dtype, bits in product(TYPES, (2, 4, 8)):
