@@ -106,6 +106,9 @@ def test_revisions_are_named_and_may_have_a_config_of_their_own(tmp_path):
         )
         assert model.config.vocab_size == 61
         folder_of_config = config_in
+        if config_in == folder:
+            with pytest.raises(FileNotFoundError, match=r"no config\.json .* subfolder='step"):
+                TransNormerLLM.from_pretrained(tmp_path / form, variant="transnormerllm3")
     sentence = "no weights in .* sub-folders hold some: choose one, such as subfolder='step44000"
     with pytest.raises(FileNotFoundError, match=sentence):
         TransNormerLLM.from_pretrained(folder_of_config, variant="transnormerllm3")

@@ -67,6 +67,7 @@ def test_4_bits_and_the_later_series(tmp_path):
     folder, *_ = gptq_folder(tmp_path)
     code, said = run(folder)
     assert code == 0 and "4-bit GPTQ" in said and "have no checksum" in said
+    assert "GPU 8.64 kB more, for levels sorted" in said
     form = "TransNormerLLM2-1B-300B"
     released.write_folder(tmp_path / form, form, released.random_tensors(form))
     code, said = run(tmp_path / form)
@@ -82,5 +83,7 @@ def test_damage_is_a_sentence(tmp_path):
     (folder / "pytorch_model.bin").write_bytes(data)
     code, said = run(folder)
     assert code == 1 and "is damaged, its checksum is not" in said and "loaded" not in said
+    code, said = run(GOLDEN, "--dtype", "add")
+    assert code == 1 and "dtype is 'add', expected a floating type" in said and "found" not in said
     code, said = run(tmp_path / "nowhere")
     assert code == 1 and "no config.json in" in said

@@ -42,3 +42,15 @@ def split(folder: Path, subfolder: str | None) -> tuple[Path, Path]:
     if not weights.is_dir():
         raise FileNotFoundError(f"there is no folder {subfolder} in {folder}")
     return weights, weights if (weights / "config.json").is_file() else folder
+
+
+def revisions(folder: Path) -> str:
+    """What to add to a sentence about a folder without a model: which of its folders have one."""
+    found = sorted(
+        child.name
+        for child in (folder.iterdir() if folder.is_dir() else ())
+        if child.is_dir() and any(any(child.glob(pattern)) for pattern in WEIGHTS)
+    )
+    if not found:
+        return ""
+    return f". Its sub-folders hold some: choose one, such as subfolder={found[-1]!r}"

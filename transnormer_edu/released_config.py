@@ -13,7 +13,7 @@ import re
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 
-from transnormer_edu import check
+from transnormer_edu import check, hub
 from transnormer_edu.config import TransNormerConfig
 from transnormer_edu.gptq import METHOD, GPTQFormat
 
@@ -175,7 +175,10 @@ def read_config(folder: str | Path) -> dict:
     """
     path = Path(folder) / "config.json"
     if not path.is_file():
-        raise FileNotFoundError(f"no config.json in {folder}; expected a folder with a model in it")
+        raise FileNotFoundError(
+            f"no config.json in {folder}; expected a folder with a model in it"
+            + hub.revisions(Path(folder))
+        )
     given = _read_json(path)
     beside = path.with_name("quantize_config.json")
     if beside.is_file() and given.get("quantization_config") is None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import torch
 
+from transnormer_edu import check
 from transnormer_edu.checkpoint import HEAD, Found, find
 from transnormer_edu.checksums import INDEX
 from transnormer_edu.config import TransNormerConfig
@@ -36,6 +37,7 @@ def report(
 
     Errors: those of `TransNormerLLM.from_pretrained`, before a line that is not true.
     """
+    dtype = None if dtype is None else check.float_type("dtype", dtype)
     found = find(name, TransNormerConfig, variant, subfolder)
     yield from _found(found)
     yield f"assumed    {_assumed(found.config, variant)}"
@@ -85,11 +87,11 @@ def _assumed(config: TransNormerConfig, variant: str | None) -> str:
     return ASSUMED[variant]
 
 
-def _needed(found: Found, dtype: str | None) -> Iterator[str]:
+def _needed(found: Found, dtype: torch.dtype | None) -> Iterator[str]:
     size = 0
     for name, one in found.stored.items():
-        wanted = getattr(torch, dtype) if dtype and one.tensor.is_floating_point() else None
-        each = (wanted or one.tensor.dtype).itemsize
+        wanted = dtype if dtype and one.tensor.is_floating_point() else one.tensor.dtype
+        each = wanted.itemsize
         size += 0 if name == HEAD else each * one.tensor.numel()
     state = summarise(found.config).state_bytes
     logits = 4 * found.config.vocab_size
@@ -97,6 +99,9 @@ def _needed(found: Found, dtype: str | None) -> Iterator[str]:
         f"needs      {scaled(size, 'B')} of memory for the weights, on a CPU as on a GPU, never "
         "more than one copy; and for each text"
     )
+    levels = sum(one.tensor.nbytes for name, one in found.stored.items() if "qweight" in name)
+    if levels and found.config.quantization.desc_act:
+        yield f"           (on a GPU {scaled(levels, 'B')} more, for levels sorted by their groups)"
     yield (
         f"           {scaled(state, 'B')} of state, however long it is, and {scaled(logits, 'B')} "
         "of logits"

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from transnormer_edu import checksums
+from transnormer_edu import checksums, hub
 
 WEIGHTS = "model.safetensors"
 WEIGHT_FILES = (WEIGHTS, "pytorch_model.bin")
@@ -51,7 +51,7 @@ def open_weights(folder: str | Path) -> dict[str, Stored]:
         return _open(quantised[-1], sums)  # where both are there: not the .bin
     raise FileNotFoundError(
         f"no weights in {folder}; expected {' or '.join(WEIGHT_FILES)}, or an index of shards"
-        + _revisions(folder)
+        + hub.revisions(folder)
     )
 
 
@@ -96,18 +96,6 @@ def _damaged(name, stored) -> ValueError:
 
 def _is_whole_storage(tensor: Tensor) -> bool:
     return tensor.is_contiguous() and tensor.nbytes == tensor.untyped_storage().nbytes()
-
-
-def _revisions(folder: Path) -> str:
-    """Some repositories keep each revision of their weights in a folder of its own."""
-    found = sorted(
-        child.name
-        for child in (folder.iterdir() if folder.is_dir() else ())
-        if child.is_dir() and any(child.glob("*.bin")) | any(child.glob("*.safetensors"))
-    )
-    if not found:
-        return ""
-    return f". Its sub-folders hold some: choose one, such as subfolder={found[-1]!r}"
 
 
 def _open_shards(folder: Path, index: Path, sums: dict) -> dict[str, Stored]:
