@@ -32,6 +32,7 @@ PAGE = """
   h1 { line-height: 1.2 !important; }
   details { margin-bottom: 1em !important; }  /* what comes after a fold is not part of it */
   .jp-InputArea-editor { overflow-x: auto !important; }  /* long lines are scrolled, not cut off */
+  .jp-MarkdownOutput pre { margin-bottom: 1em !important; }
   .jp-RenderedText pre { word-break: normal !important; }
   @media (max-width: 40rem) {
     body, main, .jp-Cell { padding: 0 !important; margin: 0 !important; }
