@@ -45,13 +45,19 @@ def test_without_triton_the_name_alone_fails(monkeypatch):
     assert lightning_attention(*operands()).isfinite().all()
 
 
-def test_the_fallback_says_so_once_at_debug_level(monkeypatch, caplog):
-    monkeypatch.setattr(lightning, "TRITON_FOUND", False)
-    lightning._say_so_once.cache_clear()
+@pytest.mark.parametrize("found, words", [(False, "is not installed"), (True, "is installed")])
+def test_the_fallback_says_so_once_at_debug_level(monkeypatch, caplog, found, words):
+    monkeypatch.setattr(lightning, "TRITON_FOUND", found)
+    lightning._say_once.cache_clear()
     with caplog.at_level(logging.DEBUG, logger=lightning.__name__):
-        assert not lightning._triton_found() and not lightning._triton_found()
-    lightning._say_so_once.cache_clear()
-    assert [record.levelname for record in caplog.records] == ["DEBUG"]
+        for _ in range(2):
+            lightning_attention(*operands())
+    lightning._say_once.cache_clear()
+    (record,) = caplog.records
+    assert record.levelname == "DEBUG"
+    assert (
+        record.getMessage() == f"Triton {words}; on cpu attention runs as the chunked PyTorch form"
+    )
 
 
 def test_importing_the_package_leaves_triton_alone():

@@ -36,7 +36,8 @@ def lightning_attention(
 
     backend   "triton": the kernel, on a GPU or, for tests and lessons, in Triton's interpreter
               (TRITON_INTERPRET=1). "torch": the chunked form. "auto": the kernel for CUDA tensors
-              whose type and sizes it takes, else the chunked form; never the interpreter.
+              whose type and sizes it takes, else the chunked form, which is said once, at debug
+              level; never the interpreter.
 
     Raises what `linear_attention` raises, ValueError for an unknown backend, and ImportError
     where the kernel is asked for by name and Triton is not installed.
@@ -46,6 +47,8 @@ def lightning_attention(
     if backend == "triton" or (backend == "auto" and _kernel_serves(q, v)):
         check_operands(q, k, v, rate, state)
         return _kernel()(q, k, v, rate, state=state, return_state=return_state)
+    if backend == "auto" and not torch.compiler.is_compiling():
+        _say_once(q.device.type)
     return linear_attention(q, k, v, rate, state=state, return_state=return_state)
 
 
@@ -137,18 +140,15 @@ def _kernel_serves(q: Tensor, v: Tensor) -> bool:
 
 
 def _on_gpu(x: Tensor) -> bool:
-    return x.is_cuda and x.dtype in KERNEL_DTYPES and _triton_found()
-
-
-def _triton_found() -> bool:
-    if not TRITON_FOUND and not torch.compiler.is_compiling():
-        _say_so_once()
-    return TRITON_FOUND
+    return x.is_cuda and x.dtype in KERNEL_DTYPES and TRITON_FOUND
 
 
 @cache
-def _say_so_once() -> None:
-    log.debug("Triton is not installed: attention runs as the chunked PyTorch form")
+def _say_once(device: str) -> None:
+    found = "is" if TRITON_FOUND else "is not"
+    log.debug(
+        "Triton %s installed; on %s attention runs as the chunked PyTorch form", found, device
+    )
 
 
 def _kernel():
