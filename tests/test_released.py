@@ -272,10 +272,11 @@ def test_json_that_is_nested_without_end(tmp_path):
 
 
 def test_a_hub_id_is_downloaded_without_any_program(tmp_path, monkeypatch):
-    asked = {}
+    asked, left_out = {}, []
 
-    def download(name, allow_patterns):
+    def download(name, allow_patterns, ignore_patterns):
         asked[name] = allow_patterns
+        left_out.append(ignore_patterns)
         if not (tmp_path / "m").exists():
             released.write_folder(tmp_path / "m", form, released.random_tensors(form))
         return str(tmp_path / "m")
@@ -291,6 +292,7 @@ def test_a_hub_id_is_downloaded_without_any_program(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="there is no folder step1"):
         TransNormerLLM.from_pretrained("OpenNLPLab/TransNormerLLM-385M", subfolder="step1")
     (patterns,) = asked.values()
+    assert left_out[0] == ["*/*.bin", "*/*.safetensors"] and left_out[1] is None
     assert any(fnmatch("step1/pytorch_model.bin", pattern) for pattern in patterns)
     assert not any(fnmatch("step2/pytorch_model.bin", pattern) for pattern in patterns)
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from transnormer_edu import check
 
-# Never a program: the models' own code is not needed here. (A * goes for folders, too.)
+# Never a program: the models' own code is not needed here. (A * goes for folders, too: without a
+# choice weights in sub-folders stay where they are, since one repository has hundreds of GB there.)
 SMALL = ("*.json", "*.model", "*.tiktoken")
 WEIGHTS = ("*.bin", "*.safetensors")
 
@@ -24,8 +25,11 @@ def local_folder(name: str | Path, subfolder: str | None = None) -> Path:
     from huggingface_hub import snapshot_download
 
     weights = [f"{subfolder}/{pattern}" for pattern in WEIGHTS] if subfolder else WEIGHTS
+    others = None if subfolder else [f"*/{pattern}" for pattern in WEIGHTS]
     try:
-        return Path(snapshot_download(name, allow_patterns=[*SMALL, *weights]))
+        return Path(
+            snapshot_download(name, allow_patterns=[*SMALL, *weights], ignore_patterns=others)
+        )
     except Exception as error:  # the hub's library raises those of whatever it is built on
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise OSError(
@@ -49,7 +53,7 @@ def revisions(folder: Path) -> str:
     found = sorted(
         child.name
         for child in (folder.iterdir() if folder.is_dir() else ())
-        if child.is_dir() and any(any(child.glob(pattern)) for pattern in WEIGHTS)
+        if child.is_dir() and any(any(child.glob(pattern)) for pattern in (*WEIGHTS, "config.json"))
     )
     if not found:
         return ""
