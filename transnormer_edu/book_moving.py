@@ -89,12 +89,13 @@ class Picture(NamedTuple):
 
     name: str
     data: Callable[[], dict]
+    stands: str  # how the words begin that a notebook has in the place of its widget
 
 
 PICTURES = {
-    "03_attention_dilution": Picture("explorer", explorer_data),
-    "04_decay": Picture("decay", decay_data),
-    "07_tiles": Picture("tiles", tiles_data),
+    "03_attention_dilution": Picture("explorer", explorer_data, "An explorer"),
+    "04_decay": Picture("decay", decay_data, "A slider"),
+    "07_tiles": Picture("tiles", tiles_data, "A slider"),
 }
 
 
@@ -103,7 +104,7 @@ def data_files(lessons: set[str]) -> dict[str, str]:
     from the disk may load nothing else."""
     return {
         f"{name}-data.js": f"moving.data({json.dumps(name)}, {_packed(data())});\n"
-        for name, data in (PICTURES[lesson] for lesson in sorted(lessons & set(PICTURES)))
+        for name, data, _ in (PICTURES[lesson] for lesson in sorted(lessons & set(PICTURES)))
     }
 
 

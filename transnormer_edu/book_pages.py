@@ -84,8 +84,9 @@ class _Figures:
 
     def moving(self, words: str) -> str:
         """The picture that moves without a kernel, or the words for what stands there with one."""
-        if self.name in PICTURES:
-            return moving_picture(PICTURES[self.name].name, self.top)
+        picture = PICTURES.get(self.name)
+        if picture and words.startswith(picture.stands):
+            return moving_picture(picture.name, self.top)
         return f'<p class="away">{html.escape(words)}</p>'
 
 
