@@ -13,6 +13,7 @@ from tests.parallel.start import torchrun
 from transnormer_edu import TransNormerLLM
 from transnormer_edu.cli import app
 from transnormer_edu.parallel.checkpoints import load_weights, newest
+from transnormer_edu.prepare import prepare
 
 pytestmark = pytest.mark.xdist_group("parallel command")
 SMALL = [
@@ -40,6 +41,7 @@ def folder(tmp_path_factory):
         2, "transnormer_edu", *new, "--out", folder / "two", "--tensor-parallel", 2,
         "--recompute", "--until", 2, module=True,
     )  # fmt: skip
+    prepare([folder / "book.txt"], folder / "prepared", vocab_size=259)
     assert done.stdout.count("data 1 x sequence 1 x tensor 2 processes") == 1
     assert done.stdout.count("held out: ") == 1
     assert done.stdout.count("ended at step 2, train --from goes on") == 1
@@ -131,7 +133,12 @@ def test_a_run_goes_on_with_another_mesh(folder):
     begin = ["train", "--data", folder / "book.txt", "--from", weights, "--out", folder / "begun"]
     rest = ["--batch-size", 2, "--context", 34, "--device", "cpu", "--steps", 2, "--until", 1]
     on = ["train", "--from", run, "--sequence-parallel", 2, "--exchange", "gather", "--until", 4]
-    for seen in commands(folder, on, [*begin, *rest]):
+    narrow = ["train", "--data", folder / "book.txt", *SMALL, "--precision", "bf16"]
+    both = [*narrow, "--recompute", "--out", folder / "narrow two"]
+    mapped = folder / "mapped two"
+    prepared = ["train", "--data", folder / "prepared", *SMALL[2:], "--out", mapped, "--until", 2]
+    last = ["train", "--from", mapped]
+    for seen in commands(folder, on, [*begin, *rest], both, prepared, last):
         assert [(one[0], one[3]) for one in seen] == [(0, "None")] * 2, seen
         assert seen[1][1] == ""  # process 1 says nothing
     done = transnormer("train", "--from", run)
@@ -142,6 +149,26 @@ def test_a_run_goes_on_with_another_mesh(folder):
     exported = TransNormerLLM.from_pretrained(folder / "exported").state_dict()
     for name, weight in TransNormerLLM.from_pretrained(run / "last").state_dict().items():
         torch.testing.assert_close(exported[name], weight.half(), rtol=0, atol=0)
+
+
+def test_processes_share_a_prepared_text(folder):
+    """Each maps the file, reads its rows, and after a stop goes on with the next ones."""
+    new = ["train", "--data", folder / "prepared", *SMALL[2:]]
+    assert transnormer(*new, "--out", folder / "mapped one").exit_code == 0
+    one, two = losses(folder / "mapped one"), losses(folder / "mapped two")
+    assert len(one) == len(set(one.tolist())) == 5
+    torch.testing.assert_close(two, one, rtol=1e-4, atol=0)
+
+
+def test_mixed_precision(folder):
+    """Products in bfloat16 as in one process; the weights themselves are float32."""
+    narrow = ["train", "--data", folder / "book.txt", *SMALL, "--precision", "bf16"]
+    assert transnormer(*narrow, "--out", folder / "narrow one").exit_code == 0
+    one, two, exact = (losses(folder / run) for run in ("narrow one", "narrow two", "one"))
+    torch.testing.assert_close(two, one, rtol=2e-3, atol=0)
+    assert (two - exact).abs().max() > 1e-5
+    weights = load_weights(folder / "narrow two").state_dict().values()
+    assert any((weight != weight.bfloat16()).any() for weight in weights)
 
 
 def test_the_same_command_goes_on_after_a_kill(folder):
