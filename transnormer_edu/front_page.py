@@ -59,13 +59,19 @@ def lesson_map(notebooks: Path) -> str:
 def pictures() -> dict[str, Drawing]:
     """File name -> the figure and its sentence."""
     from transnormer_edu.ablation import TABLES, measured
-    from transnormer_edu.plots import ablation, memory
+    from transnormer_edu.plots import ablation, memory, whole_model
+    from transnormer_edu.speed.measured import curves, where
+    from transnormer_edu.speed.measured import measured as speed
 
     config = TransNormerConfig.preset("385m")
     cache = 2 * config.layers * config.dim * 2  # key and value, each layer, two bytes a number
     lengths = [4**i for i in range(2, 11)]
+    h100 = speed("h100")
+    trained = curves(h100, "train", "tokens_per_s")
+    kept = curves(h100, "train", "activation_bytes", scale=2**-30)
     return {
         "memory.svg": memory.state_and_cache(lengths, summarise(config).state_bytes, cache),
+        "training.svg": whole_model.training(trained, kept, where(h100)),
         "ablation.svg": ablation.beside_the_paper([TABLES["positions"]], measured()),
     }
 

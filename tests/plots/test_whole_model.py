@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from tests.plots.checks import assert_readable, assert_told_apart_without_colour
@@ -11,6 +13,8 @@ from transnormer_edu.speed.measured import (
     times_the_twin,
     where,
 )
+
+ROOT = Path(__file__).parents[2]
 
 
 def row(what, model, context, tokens_per_s, **more):
@@ -54,7 +58,7 @@ def test_curves_by_the_names_that_a_reader_knows():
 def test_training_over_the_context():
     memory = {"ours": {256: 3.0, 1024: 3.0}, "twin": {256: 3.5, 1024: 3.5}}
     figure, sentence = assert_readable(training(SPEEDS, memory, "a machine"))
-    assert "ours is at 1.50 at 256, 2.75 at 1,024 tokens of context times the twin" in sentence
+    assert "ours over the twin, tokens per second: 1.50 at 256, 2.75 at 1,024" in sentence
     assert [list(line.get_ydata()) for line in figure.axes[0].lines] == [[12, 11], [8, 4]]
     assert_told_apart_without_colour(figure.axes[0])
 
@@ -73,3 +77,13 @@ def test_broken_input():
         decoding({}, "")
     with pytest.raises(ValueError, match="abacus"):
         measured("abacus")
+
+
+def test_the_readme_quotes_the_file():
+    """One more token after a little and after a million, and the long prompt, in milliseconds."""
+    text, h100 = (ROOT / "README.md").read_text(encoding="utf-8"), measured("h100")
+    token = curve(h100, "decode", "ours", "ms", batch=1)
+    ours, twin = (curve(h100, "prefill", name, "ms")[32768] for name in ("ours", "twin"))
+    text = " ".join(text.split())
+    assert f"one more token takes {token[2**20]:.2f} ms, as after 1,024 ({token[1024]:.2f})" in text
+    assert f"32,768 tokens is read in {ours:.0f} ms, by the twin in {twin:.0f}" in text

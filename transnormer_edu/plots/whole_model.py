@@ -24,7 +24,7 @@ def training(speeds: Curves, memory: Curves, where: str) -> Drawing:
     _lines(right, memory, "kept for the backward pass", "memory (GiB)")
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=len(speeds))
     figure.suptitle(where, fontsize=9)
-    return figure, f"Training, tokens per second: {_compared(speeds)}."
+    return figure, f"In training, {_compared(speeds)}."
 
 
 @drawing
@@ -50,23 +50,25 @@ def decoding(times: Curves, where: str) -> Drawing:
 
 def _lines(axes: Axes, curves: Curves, title: str, unit: str) -> None:
     for (name, curve), style in zip(curves.items(), LINES, strict=False):
-        axes.plot(curve.keys(), curve.values(), label=name, **style)
+        axes.plot(list(curve), list(curve.values()), label=name, **style)
     contexts = sorted({context for curve in curves.values() for context in curve})
     axes.set_xscale("log", base=2)
     axes.set_xticks(contexts, [f"{n:,}" for n in contexts], rotation=30)
     axes.set(title=title, xlabel="context (tokens)", ylabel=unit)
-    axes.set_ylim(0)
+    axes.set_ylim(0, 1.1 * max(max(curve.values()) for curve in curves.values()))
 
 
 def _compared(speeds: Curves) -> str:
     """The first beside the second at every context that both have."""
-    names = list(speeds)
-    if len(names) < 2:
-        return ", ".join(f"{n:,}: {_number(v)}" for n, v in speeds[names[0]].items())
-    first, second = speeds[names[0]], speeds[names[1]]
-    both = [n for n in first if n in second]
-    said = ", ".join(f"{first[n] / second[n]:.2f} at {n:,}" for n in both)
-    return f"{names[0]} is at {said} tokens of context times the {names[1]}"
+    first, *others = speeds
+    if not others:
+        alone = ", ".join(f"{_number(v)} at {n:,}" for n, v in speeds[first].items())
+        return f"tokens per second of {first} over the context: {alone}"
+    times = {
+        n: v / speeds[others[0]][n] for n, v in speeds[first].items() if n in speeds[others[0]]
+    }
+    said = ", ".join(f"{ratio:.2f} at {n:,}" for n, ratio in times.items())
+    return f"{first} over the {others[0]}, tokens per second: {said} tokens of context"
 
 
 def _number(x: float) -> str:
