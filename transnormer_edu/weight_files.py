@@ -109,7 +109,11 @@ def _open_shards(folder: Path, index: Path, sums: dict) -> dict[str, Stored]:
     found: dict[str, Stored] = {}
     for shard in shards:
         if Path(str(shard)).name != shard or not (folder / shard).is_file():
-            raise FileNotFoundError(f"{index.name} names {shard}, which is not in {folder}")
+            first, *others = sorted(name for name in where if where[name] == shard)
+            raise FileNotFoundError(
+                f"{index.name} names {shard}, which is not in {folder}: tensor {first} and "
+                f"{len(others)} more are missing"
+            )
         for name, stored in _open(folder / shard, sums).items():
             if name in found:
                 raise ValueError(
