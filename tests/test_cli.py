@@ -40,6 +40,7 @@ def run(monkeypatch):
         ("bench", "attention"),
         ("exercises", "prove"),
         ("plan", "Which mesh"),
+        ("classroom", "nbgrader"),
     ],
 )
 def test_help_says_what_a_command_does(run, command, word):
