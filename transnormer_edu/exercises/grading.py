@@ -87,9 +87,11 @@ class Judging(NotebookClient):
         self.kc.stop_channels()
         await ensure_async(self.km.restart_kernel(now=True))
         await self.async_start_new_kernel_client()
-        for before, index in self.went_well:
+        again, self.went_well = self.went_well, []  # the first may take its time once more
+        for before, index in again:
             with suppress(CellControlSignal, DeadKernelError):
                 await super().async_execute_cell(before, index)
+                self.went_well.append((before, index))
 
     def _judge(self, cell: NotebookNode) -> None:
         """Judge what the cell has handed over; its outputs become what `check` would have said."""
