@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -534,6 +535,22 @@ def test_what_cannot_be_resumed_says_why(whole, book, tmp_path):
     checkpoint = tmp_path / "run" / "checkpoint.pt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     with pytest.raises(ValueError, match="is damaged or no checkpoint of ours"):
+        resume(tmp_path / "run")
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("record", ["data.pkl", "data/0", "data/7"])
+def test_a_changed_byte_in_a_checkpoint_is_found(whole, tmp_path, record):
+    """torch.load would take it: a name that is not ours, or a number of a weight or a moment."""
+    shutil.copytree(whole, tmp_path / "run")
+    path = tmp_path / "run" / "checkpoint.pt"
+    data = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("/" + record))
+        at = data.find(archive.read(name))
+    data[at + 8] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=f"is damaged .*bad checksum of .*{record}.*: start from"):
         resume(tmp_path / "run")
 
 

@@ -18,6 +18,7 @@ goes on, the lines after its checkpoint are cut off, since those steps are done 
 import csv
 import json
 import platform
+import zipfile
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -107,6 +108,9 @@ class RunFolder:
         for name in OURS:
             sweep(self.path / name)
         try:
+            with zipfile.ZipFile(self.path / CHECKPOINT) as archive:  # torch.load looks at no sums
+                if damaged := archive.testzip():
+                    raise ValueError(f"bad checksum of {damaged}")
             state = torch.load(self.path / CHECKPOINT, map_location="cpu", weights_only=True)
             lacking = [entry for entry in ENTRIES if entry not in state]
             if lacking:
