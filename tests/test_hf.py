@@ -7,7 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests import released
 from tests.models import linear, tokens
+from tests.test_gptq import gptq_folder
 from transnormer_edu import TransNormerLLM, generate
 
 transformers = pytest.importorskip("transformers")
@@ -123,6 +125,28 @@ def test_a_saved_folder_has_the_layout_of_the_released_one(golden, tmp_path):
     with torch.no_grad():
         wide = again(expected["input_ids"]).logits
     assert (wide - expected["logits_prefill"]).abs().max() <= 2e-5
+
+
+@torch.no_grad()
+def test_4_bits_a_later_series_and_a_revision(tmp_path):
+    from transnormer_edu.hf import HFTransNormer
+
+    folder, *_ = gptq_folder(tmp_path)
+    auto, ids = transformers.AutoModelForCausalLM.from_pretrained, tokens(2, 5)
+    model, own = auto(folder, dtype="float32"), TransNormerLLM.from_pretrained(folder, "float32")
+    assert torch.equal(model(ids).logits, own(ids))
+    new = model.generate(ids, max_new_tokens=4, do_sample=False, eos_token_id=None)
+    assert torch.equal(new[:, 5:], generate(own, ids, 4, stop_tokens=()))
+    second, third = "TransNormerLLM2-1B-300B", "TransNormerLLM3-15B-Intermediate-Checkpoints"
+    released.write_folder(tmp_path / second, second, released.random_tensors(second))
+    read = auto(tmp_path / second, variant="transnormerllm2")
+    assert read.network.config.block == "parallel"
+    step = tmp_path / third / "step1"
+    released.write_folder(step, third, released.random_tensors(third))
+    which = dict(variant="transnormerllm3", subfolder="step1")
+    assert auto(tmp_path / third, **which).network.config.gate == 16
+    (step / "config.json").replace(tmp_path / third / "config.json")
+    assert HFTransNormer.from_pretrained(tmp_path / third, **which).network.config.gate == 16
 
 
 def test_the_loss_leaves_padding_out():

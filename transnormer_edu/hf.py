@@ -100,7 +100,8 @@ class HFTransNormer(PreTrainedModel, GenerationMixin):
         dtype    a type or its name; None or "auto": that of the weights
         device   where the model goes (device_map says the same)
 
-        What else the library passes on, about its own way of loading, changes nothing here.
+        What else the library passes on, about its own way of loading, changes nothing here. (Its
+        Auto classes want a config.json in the subfolder; this method takes the one above, too.)
         """
         dtype = torch_dtype if dtype is None else dtype
         ours = {key: choices.pop(key, None) for key in ("variant", "subfolder")}
