@@ -15,6 +15,7 @@ Later calls find it ready and start at once. It can be interrupted and called ag
 import hashlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -110,12 +111,23 @@ def venv_runs_this_python():
     return answer.stdout.strip() == sys.version.strip()
 
 
+def venv_was_moved():
+    """True where the folder has another name than when .venv was made: its commands name the old.
+
+    (`python -m venv` writes down how it was called; other tools' environments are left alone.)
+    """
+    notes = VENV / "pyvenv.cfg"
+    text = notes.read_text(encoding="utf-8") if notes.exists() else ""
+    made = re.search(r"^command = .* -m venv (?:--\S+ )*(.+)$", text, re.MULTILINE)
+    return made is not None and Path(made[1]).resolve() != VENV.resolve()
+
+
 def set_up():
     if is_ready():
         return
     check_machine()
     STAMP.unlink(missing_ok=True)
-    if not venv_runs_this_python():
+    if venv_was_moved() or not venv_runs_this_python():
         print("Setting up (1 of 2): a virtual environment in .venv", flush=True)
         if run(sys.executable, "-m", "venv", "--clear", VENV):
             raise CannotStart("the virtual environment could not be made; the reason stands above.")

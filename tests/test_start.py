@@ -86,6 +86,18 @@ def test_old_python(start, monkeypatch):
         start.main(["course"])
 
 
+@pytest.mark.parametrize("options", ["", "--clear ", "--without-pip --copies "])
+def test_a_folder_that_was_renamed(start, tmp_path, options):
+    """Its .venv runs, but the commands in it still name the old place."""
+    start.VENV.mkdir()
+    notes = start.VENV / "pyvenv.cfg"
+    for place, moved in ((tmp_path / "old name" / ".venv", True), (start.VENV, False)):
+        notes.write_text(f"version = 3.11\ncommand = /usr/bin/python3 -m venv {options}{place}\n")
+        assert start.venv_was_moved() is moved
+    notes.write_text("uv = 0.13\n")  # made by another tool: nothing is known
+    assert not start.venv_was_moved()
+
+
 def test_no_venv(start, monkeypatch):
     monkeypatch.setitem(sys.modules, "ensurepip", None)
     with pytest.raises(start.CannotStart, match=r"apt install python3\.\d+-venv"):
