@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 from transnormer_edu.lightning import loss_and_gradient_
 
 IGNORED_LABEL = -100
+AUTOCAST = ("cpu", "cuda", "mps", "xpu")  # asking PyTorch for them is what 2.11 cannot compile
 PIECE = {"cpu": 2**22, "cuda": 2**29}  # logits at a time: in a CPU's cache; enough to fill a GPU
 
 
@@ -41,10 +42,8 @@ def cross_entropy(
 def autocast_type(x: Tensor) -> torch.dtype:
     """The type that a product with x is computed in: autocast's where it is on, else x's own."""
     device = x.device.type
-    known = torch.amp.is_autocast_available(device)
-    return (
-        torch.get_autocast_dtype(device) if known and torch.is_autocast_enabled(device) else x.dtype
-    )
+    on = device in AUTOCAST and torch.is_autocast_enabled(device)
+    return torch.get_autocast_dtype(device) if on else x.dtype
 
 
 class _PieceByPiece(torch.autograd.Function):
