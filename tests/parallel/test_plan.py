@@ -2,9 +2,11 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+import transnormer_edu
 from tests.models import linear
 from tests.parallel.held import CASES, CONTEXT, ROWS, SIZES
 from tests.parallel.start import torchrun
@@ -14,6 +16,8 @@ from transnormer_edu.parallel import MeshShape
 from transnormer_edu.parallel.memory import PARTS, WORKSPACE, Job, moments, peak
 from transnormer_edu.parallel.plan import fitting, jobs, needs
 from transnormer_edu.parallel.traffic import messages, sent
+
+RESULTS = "results/plan_h100.json"
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +145,17 @@ def test_what_cannot_be_planned_is_said_in_one_sentence(given, sentence):
     with pytest.raises(ValueError, match=sentence) as error:
         fitting(TransNormerConfig.preset("7b"), **sizes)
     assert "\n" not in str(error.value)
+
+
+MEASURED = json.loads((Path(transnormer_edu.__file__).parent / RESULTS).read_text())["runs"]
+
+
+@pytest.mark.parametrize("run", MEASURED, ids=lambda run: f"{run['preset']}-{run['context']}")
+def test_the_peak_is_what_a_gpu_counted(run):
+    """results/plan_h100.json, made by parallel/measure.py: the most in a real update."""
+    config = TransNormerConfig.preset(run["preset"])
+    job = Job(config, MeshShape(), run["rows"], run["context"], run["recompute"])
+    planned = {moment: sum(parts.values()) for moment, parts in moments(job).items()}
+    counted = run["measured"]
+    assert max(planned.values()) == pytest.approx(max(counted.values()), rel=0.02)
+    assert planned["update"] == pytest.approx(counted["update"], rel=0.03)

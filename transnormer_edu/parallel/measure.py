@@ -33,18 +33,18 @@ def main(out: Annotated[Path, typer.Option(help="Where the results go.")] = Path
     """Measure all runs and write them as JSON; needs a CUDA GPU of 80 GB."""
     dist.init_process_group("nccl", store=dist.HashStore(), rank=0, world_size=1)
     mesh = make_mesh(MeshShape(), "cuda")
+    about = {
+        "device": torch.cuda.get_device_name(),
+        "torch": torch.__version__,
+        "date": datetime.date.today().isoformat(),
+    }
     runs = []
     for preset, rows, context, recompute in RUNS:
         job = Job(TransNormerConfig.preset(preset), MeshShape(), rows, context, recompute)
         run = {"preset": preset, "rows": rows, "context": context, "recompute": recompute}
         runs.append(run | compare(job, mesh))
         typer.echo(json.dumps(runs[-1]))
-    about = {
-        "device": torch.cuda.get_device_name(),
-        "torch": torch.__version__,
-        "date": datetime.date.today().isoformat(),
-    }
-    out.write_text(json.dumps(about | {"runs": runs}, indent=1) + "\n")
+        out.write_text(json.dumps(about | {"runs": runs}, indent=1) + "\n")
     dist.destroy_process_group()
 
 
