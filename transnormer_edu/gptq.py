@@ -70,9 +70,9 @@ class Levels(NamedTuple):
 class QuantLinear(nn.Module):
     """y = x W with W in 4 bits (see above); W is made anew in every call and not kept.
 
-    On a GPU it is not made at all, but for x that needs a gradient, float64, and groups so small
-    that one int32 holds levels of two. With desc_act the kernel reads a second copy of the levels,
-    sorted by group. Errors: ValueError for sizes that do not fill whole int32 numbers.
+    On a GPU it is not made at all, but for x that needs a gradient, float64, thousands of rows, and
+    groups so small that one int32 holds levels of two. With desc_act the kernel reads a second copy
+    of the levels, sorted by group. Errors: ValueError for sizes that do not fill whole int32 numbers.
     """
 
     def __init__(self, in_features: int, out_features: int, form: GPTQFormat):

@@ -18,6 +18,7 @@ from transnormer_edu.norm import EPS, srmsnorm
 BACKENDS = ("auto", "triton", "torch")
 KERNEL_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 KERNEL_FEATURES = 16, 256  # least and most features of a head
+FEW_BIT_ROWS = 2048  # of x, at most: for more, unpacking W once and for all is faster (on an H100)
 
 log = logging.getLogger(__name__)
 
@@ -90,8 +91,9 @@ def projection(x: Float[Tensor, "b i"], w: Float[Tensor, "o i"], **around) -> Fl
 
 
 def few_bit_product_serves(x: Tensor) -> bool:
-    """Whether `few_bit_product` takes x: it has no gradient."""
-    return _on_gpu(x) and not (x.requires_grad and torch.is_grad_enabled())
+    """Whether `few_bit_product` takes x, and is the faster way: it has no gradient."""
+    few = x.numel() <= FEW_BIT_ROWS * x.shape[-1]
+    return few and _on_gpu(x) and not (x.requires_grad and torch.is_grad_enabled())
 
 
 def few_bit_product(

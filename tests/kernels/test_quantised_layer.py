@@ -76,6 +76,8 @@ def test_what_it_cannot_do_is_done_with_the_whole_matrix(calls, as_on_a_gpu):
     layer(x).sum().backward()
     torch.testing.assert_close(x.grad, layer.weight().sum(0).expand_as(x))
     assert layer.double()(x.detach().double()).dtype == torch.float64
+    with torch.no_grad():
+        layer.float()(torch.randn(1, 2049, 48))  # of so many rows W is soon unpacked
     mixed = layer_of(gptq.GPTQFormat(4, 12))  # an int32 holds levels of two groups
     with torch.no_grad():
         torch.testing.assert_close(mixed(x), x @ mixed.weight().T)
