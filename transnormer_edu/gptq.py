@@ -72,7 +72,8 @@ class QuantLinear(nn.Module):
 
     On a GPU it is not made at all, but for x that needs a gradient, float64, thousands of rows, and
     groups so small that one int32 holds levels of two. With desc_act the kernel reads a second copy
-    of the levels, sorted by group. Errors: ValueError for sizes that do not fill whole int32 numbers.
+    of the levels, sorted by group.
+    Errors: ValueError for sizes that do not fill whole int32 numbers.
     """
 
     def __init__(self, in_features: int, out_features: int, form: GPTQFormat):
