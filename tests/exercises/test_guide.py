@@ -100,6 +100,6 @@ def test_the_places_that_it_names_in_lessons_are_there():
 
 
 def test_errata_stand_where_it_says():
-    assert "../CHANGELOG.md#errata" in GUIDE
+    assert "[errata](../CHANGELOG.md)" in GUIDE
     assert "\n## Errata\n" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert "docs/teacher_guide.md" in (ROOT / "README.md").read_text(encoding="utf-8")
