@@ -10,7 +10,7 @@ from transnormer_edu.exercises.proof import SEEDS, prove, prove_one
 
 ROOT = Path(__file__).parents[2]
 # May only get shorter. A new lesson brings its own exercises: do not add to it.
-STILL_WITHOUT = {"13"}
+STILL_WITHOUT = set()
 
 
 @pytest.mark.parametrize("exercise", every(), ids=lambda e: e.number)
