@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from transnormer_edu.ablate_command import ablate
-from transnormer_edu.job import complain
+from transnormer_edu.job import complain, is_first
 from transnormer_edu.plan_command import plan
 from transnormer_edu.speed_command import decode, prefill
 from transnormer_edu.speed_command import train as bench_train
@@ -41,7 +41,8 @@ def says_what_is_wrong(command):
             complain(f"transnormer-edu: {error}")
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
-            typer.echo("\nstopped", err=True)
+            if is_first():
+                typer.echo("\nstopped", err=True)
             raise typer.Exit(130) from None
 
     return wrapped

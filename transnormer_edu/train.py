@@ -169,7 +169,7 @@ class Trainer:
                         self.save()
                         break
         except KeyboardInterrupt:
-            self.save()
+            self._save_interrupted()
             raise
         return self.final or self.held_out_score()
 
@@ -251,6 +251,9 @@ class Trainer:
                 "seconds": self.seconds,
             }
         )
+
+    def _save_interrupted(self) -> None:
+        self.save()
 
     def restore(self, state: dict) -> None:
         """Inverse of `save`."""

@@ -83,7 +83,7 @@ class ParallelTrainer(Trainer):
         return self
 
     def run(self, on_step=None, progress=True, until=None):
-        """As in `Trainer`; process 0 shows the bar. The last checkpoint is whole at the end."""
+        """As in `Trainer`; process 0 shows the bar, and Ctrl-C goes back to the last checkpoint."""
         score = super().run(on_step, progress and is_first(), until)
         if self.folder is not None:
             self.checkpoints.wait()
@@ -127,6 +127,9 @@ class ParallelTrainer(Trainer):
             "best": self.best if self.looks else None,
         }  # fmt: skip
         self.checkpoints.save(self.model.model, self.optimizer, self.step, notes)
+
+    def _save_interrupted(self) -> None:
+        """The processes may stand at different steps: the checkpoint of before has to do."""
 
     def restore(self, path: Path) -> None:
         """Inverse of `save`, whatever the mesh."""
