@@ -14,7 +14,7 @@ ENVIRONMENT = os.environ | {
 }
 
 
-def torchrun(processes, script, *arguments, seconds=200, module=False, restarts=0, check=True):
+def torchrun(processes, script, *arguments, seconds=600, module=False, restarts=0, check=True):
     """Run a script (or module) in so many processes; fails with what it said."""
     how = ["--module"] if module else []
     command = [

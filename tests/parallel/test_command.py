@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 import torch
+import torch.distributed as dist
 from typer.testing import CliRunner
 
 from tests.parallel.start import torchrun
@@ -46,6 +47,14 @@ def folder(tmp_path_factory):
     assert done.stdout.count("held out: ") == 1
     assert done.stdout.count("ended at step 2, train --from goes on") == 1
     return folder
+
+
+@pytest.fixture(autouse=True)
+def alone():
+    """A command that failed in this process leaves its job of one behind."""
+    yield
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def commands(folder, *lists):

@@ -21,7 +21,7 @@ def results(tmp_path_factory):
 
 def _results(tmp_path_factory, world, which=""):
     path = tmp_path_factory.mktemp("equal") / "results.json"
-    torchrun(world, "tests/parallel/equal.py", path, which, seconds=400)
+    torchrun(world, "tests/parallel/equal.py", path, which)
     return json.loads(path.read_text())
 
 
