@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 
 from .checks import DTYPES, check_launch, check_rate, check_tensor, require
-from .plan import early_launch, padded
+from .plan import padded
 from .scan import decay_power, load_rate
 
 COLUMNS = 32  # of the state per program: enough programs to fill a GPU from a single sequence
@@ -22,15 +22,8 @@ def decode_kernel(
     q, k, v, rate, state, o,
     q_strides, k_strides, v_strides, rate_strides, state_strides, o_strides, heads,
     DK: tl.constexpr, DV: tl.constexpr, DK_TILE: tl.constexpr, DV_TILE: tl.constexpr,
-    EARLY: tl.constexpr,
 ):  # fmt: skip
-    """One head, DV_TILE columns of its state.
-
-    EARLY: it is started while the kernel before it runs, and waits for that one's end.
-    """
-    if EARLY:
-        tl.extra.cuda.gdc_wait()
-        tl.extra.cuda.gdc_launch_dependents()
+    """One head, DV_TILE columns of its state."""
     head = tl.program_id(0).to(tl.int64)
     b, h = head // heads, head % heads
     i = tl.arange(0, DK_TILE)
@@ -67,7 +60,6 @@ def decode_op(
             q, k, v, rate, state, o, q.stride(), k.stride(), v.stride(),
             rate.expand(b, h).stride(), state.stride(), o.stride(), h,
             DK=dk, DV=dv, DK_TILE=padded(dk), DV_TILE=columns, num_warps=4,
-            **early_launch(q.device, True),
         )  # fmt: skip
     return o
 

@@ -5,7 +5,6 @@ registers nor exceed the shared memory. "TMA" is the copy engine of Hopper and l
 """
 
 import functools
-import os
 from typing import NamedTuple
 
 import torch
@@ -21,7 +20,6 @@ class Tiles(NamedTuple):
 
 
 LARGEST_CHUNK = 64
-EARLY = os.environ.get("TRANSNORMER_EARLY") == "1"  # not yet measured
 JOIN_CELLS = 4096  # numbers that a program of join_states_kernel holds: 32 per thread
 
 
@@ -133,9 +131,3 @@ def segment_rows(batch_heads, n, device):
     """
     wanted = max(1, min(processors(device) // batch_heads, n // (2 * LARGEST_CHUNK)))
     return -(-n // (wanted * LARGEST_CHUNK)) * LARGEST_CHUNK
-
-
-def early_launch(device, wanted):
-    """Options of a kernel that begins while the one before it still runs: from Hopper on."""
-    early = wanted and EARLY and device.type == "cuda" and capability(device) >= 9
-    return {"EARLY": True, "launch_pdl": True} if early else {"EARLY": False}

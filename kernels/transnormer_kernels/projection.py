@@ -16,7 +16,7 @@ import triton.language as tl
 
 from .checks import DTYPES, check_launch, check_tensor, require
 from .norm import EPS
-from .plan import early_launch, projection_tiles
+from .plan import projection_tiles
 
 MOST_ROWS = 8  # of x: beyond, a matrix product on the tensor cores is faster
 
@@ -26,12 +26,8 @@ def projection_kernel(
     x, gate, w, w2, add, y, x_stride, gate_stride, add_stride, y_stride, rows, eps, activated,
     IN: tl.constexpr, OUT: tl.constexpr, IN_TILE: tl.constexpr, OUT_TILE: tl.constexpr,
     NORM: tl.constexpr, GATED: tl.constexpr, PAIR: tl.constexpr, ADD: tl.constexpr,
-    EARLY: tl.constexpr,
 ):  # fmt: skip
-    """OUT_TILE features of y, for all rows of x.
-
-    EARLY: it is started while the kernel before it runs, asks for its weights, and waits for x.
-    """
+    """OUT_TILE features of y, for all rows of x."""
     i = tl.arange(0, IN_TILE)
     o = tl.program_id(0) * OUT_TILE + tl.arange(0, OUT_TILE)
     at = o[:, None] * IN + i[None, :]
@@ -39,9 +35,6 @@ def projection_kernel(
     tile = tl.load(w + at, inside, other=0.0)
     if PAIR:
         tile2 = tl.load(w2 + at, inside, other=0.0)
-    if EARLY:
-        tl.extra.cuda.gdc_wait()  # what earlier kernels wrote is there from here on
-        tl.extra.cuda.gdc_launch_dependents()
     for row in range(rows):
         f = tl.load(x + row * x_stride + i, i < IN, other=0.0).to(tl.float32)
         if NORM:
@@ -87,15 +80,12 @@ def check_projection(x, w, norm, gate, pair, silu_below, add):
     )
 
 
-def projection(
-    x, w, *, norm=False, gate=None, pair=None, silu_below=0, add=None, eps=EPS, early=False
-):
+def projection(x, w, *, norm=False, gate=None, pair=None, silu_below=0, add=None, eps=EPS):
     """y = w f(x), for at most 8 rows x, with all that surrounds it (see above). No gradients.
 
     Args: x (b, in), w and pair (out, in), gate (b, in), add (b, out), all of one type, fp16, bf16
     or fp32, of unit last stride. norm: f includes srmsnorm (a gate needs it). silu_below: the first
-    so many features of y go through silu. early: on Hopper it may ask for w and pair while the
-    kernel before it still runs, which must not write them. Returns y (b, out).
+    so many features of y go through silu. Returns y (b, out).
     Raises TypeError or ValueError for what does not fit, before any launch.
     """
     check_projection(x, w, norm, gate, pair, silu_below, add)
@@ -109,6 +99,6 @@ def projection(
             x, gate, w, pair, add, y, stride(x), stride(gate), stride(add), y.stride(0), b, eps,
             silu_below, IN=width, OUT=out, IN_TILE=triton.next_power_of_2(width),
             OUT_TILE=tiles.columns, NORM=norm, GATED=gate is not None, PAIR=pair is not None,
-            ADD=add is not None, num_warps=tiles.warps, **early_launch(x.device, early),
+            ADD=add is not None, num_warps=tiles.warps,
         )  # fmt: skip
     return y

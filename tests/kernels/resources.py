@@ -108,7 +108,7 @@ def others(arch, dtype, dk, dv):
     yield "v1", source(lightning_v1.left_product_kernel, name, constants), tiles
     tiles = plan.Tiles(1, decode.COLUMNS, 4, 1)
     DIMS["state_strides"] = 4
-    constants = size | {"DV_TILE": min(decode.COLUMNS, plan.padded(dv)), "EARLY": arch >= 90}
+    constants = size | {"DV_TILE": min(decode.COLUMNS, plan.padded(dv))}
     yield "decode", source(decode.decode_kernel, name, constants, dims=3), tiles
     DIMS["state_strides"] = 5
 
@@ -135,11 +135,11 @@ PROJECTIONS = {  # what stands around each matrix when a model decodes: see deco
 }
 
 
-def projections(arch, dtype, width, out):
+def projections(dtype, width, out):
     for flags in PROJECTIONS.values():
         tiles = plan.projection_tiles(width, out, "PAIR" in flags)
         size = {"IN": width, "OUT": out, "IN_TILE": triton.next_power_of_2(width)}
-        constants = size | {"OUT_TILE": tiles.columns, "EARLY": arch >= 90}
+        constants = size | {"OUT_TILE": tiles.columns}
         constants |= {flag: flag in flags for flag in ("NORM", "GATED", "PAIR", "ADD")}
         pointers = {"GATED": "gate", "PAIR": "w2", "ADD": "add"}
         constants |= {name: None for flag, name in pointers.items() if flag not in flags}
@@ -185,7 +185,7 @@ def configurations(arch, every):
     for dtype in TYPES:
         yield {"dtype": TYPES[dtype]}, *next(losses(dtype, 64000))
     for width, out in ((1024, 8192), (2048, 2048), (2048, 8192), (8192, 8192), (16384, 8192)):
-        for found in projections(arch, torch.bfloat16, width, out):
+        for found in projections(torch.bfloat16, width, out):
             yield {"width": width, "out": out}, *found
     for dtype, bits in product(TYPES, (2, 4, 8)):
         if dtype == torch.float32 and bits != 4 and not every:
