@@ -27,7 +27,7 @@ PARTS = [
             "-n",
             "2",
             "--dist",
-            "loadgroup",
+            "loadfile",
             "-m",
             "not slow",
             "--durations=10",

@@ -16,7 +16,6 @@ from transnormer_edu.cli import app
 from transnormer_edu.parallel.checkpoints import load_weights, newest
 from transnormer_edu.prepare import prepare
 
-pytestmark = pytest.mark.xdist_group("parallel command")
 SMALL = [
     "--vocab-size", "259", "--dim", "18", "--layers", "2", "--heads", "2", "--glu-dim", "22",
     "--steps", "5", "--batch-size", "2", "--context", "34", "--eval-every", "2", "--device", "cpu",

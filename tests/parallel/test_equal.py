@@ -10,7 +10,6 @@ from tests.parallel.start import torchrun
 
 BOUND = 1e-10
 RUNS = [(world, *run) for world in (2, 4) for run in runs(world, every_case=False)]
-pytestmark = pytest.mark.xdist_group("equal")  # one worker: it has the results
 
 
 @pytest.fixture(scope="module")

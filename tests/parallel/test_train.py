@@ -16,7 +16,6 @@ from transnormer_edu.train import Trainer
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX"),
-    pytest.mark.xdist_group("parallel training"),  # one worker: it has the runs
 ]
 RUNS = ("killed", "moved")
 
