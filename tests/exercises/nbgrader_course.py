@@ -1,5 +1,6 @@
 """A course folder and its students, as tests of nbgrader need them."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,8 @@ import nbformat
 from nbgrader.api import Gradebook
 
 ROOT = Path(__file__).parents[2]
+# nbgrader calls the program alembic: found as in an activated environment.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 
 class Course:
