@@ -83,6 +83,11 @@ def test_a_slider_becomes_a_moving_picture_or_its_words(source):
             "docs/index.md",
             "api/transnormer_kernels.scan.md",
         ),
+        (
+            "../transnormer_edu/parallel/__init__.py",
+            "notebooks/13_scaling_out.ipynb",
+            "../api/transnormer_edu.parallel.md",
+        ),
         ("../README.md", "notebooks/04_decay.ipynb", "../files/README.md.txt"),
         ("api/index.md", "docs/index.md", "api/index.md"),
         ("https://a.org/b.py", "docs/index.md", "https://a.org/b.py"),

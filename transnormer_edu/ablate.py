@@ -113,7 +113,7 @@ SMALL = Protocol(
 
 
 @dataclass(frozen=True)
-class Job:
+class Ablation:
     """What a process needs to know to do rows.
 
     until   no run begins after this moment (time.time()); None: all are done
@@ -150,7 +150,7 @@ def ablate(
     (folder / "runs").mkdir(parents=True, exist_ok=True)
     tokens = _tokens(folder, protocol)
     threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
-    job = Job(folder, protocol, compiled, until, _commit(commit), threads)
+    job = Ablation(folder, protocol, compiled, until, _commit(commit), threads)
     if jobs == 1:
         for row in rows:
             run_row(job, row)
@@ -163,7 +163,7 @@ def ablate(
     return results
 
 
-def run_row(job: Job, row: str) -> None:
+def run_row(job: Ablation, row: str) -> None:
     """Tune this row's learning rate, then train it with each seed; what is there is kept."""
     if job.threads:
         torch.set_num_threads(job.threads)
@@ -176,7 +176,7 @@ def run_row(job: Job, row: str) -> None:
         _once(job, tokens, f"{row}-{seed}", make)
 
 
-def tune(job: Job, row: str, tokens: Tokens) -> dict:
+def tune(job: Ablation, row: str, tokens: Tokens) -> dict:
     """The held-out loss that each learning rate ends with after a short run, and the best rate."""
     p = job.protocol
     losses = {}
@@ -191,7 +191,9 @@ def tune(job: Job, row: str, tokens: Tokens) -> dict:
     }
 
 
-def train_once(job: Job, row: str, tokens: Tokens, settings: TrainSettings, looks: int = 1) -> dict:
+def train_once(
+    job: Ablation, row: str, tokens: Tokens, settings: TrainSettings, looks: int = 1
+) -> dict:
     """One run from new weights: the loss it ends with, its curve, what it was and where.
 
     A loss that is no number (the run diverged) is None.
@@ -230,7 +232,7 @@ def _curve(run: FastRun, tokens: Tokens, looks: int) -> tuple[list[list], float]
     return curve, seconds
 
 
-def where(device: torch.device, job: Job) -> dict:
+def where(device: torch.device, job: Ablation) -> dict:
     """What else a result depends on."""
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -282,7 +284,7 @@ def kept(folder: Path, name: str, protocol: Protocol, tokens: Tokens) -> dict | 
     return found
 
 
-def _once(job: Job, tokens: Tokens, name: str, make: Callable[[], dict]) -> dict | None:
+def _once(job: Ablation, tokens: Tokens, name: str, make: Callable[[], dict]) -> dict | None:
     """What was kept under this name; made first where it is missing. None when time is up."""
     found = kept(job.folder, name, job.protocol, tokens)
     if found is None and (job.until is None or time.time() < job.until):

@@ -113,7 +113,7 @@ def _in_the_book(path: Path, root: Path, write: Write) -> Path:
     if path.suffix == ".ipynb" and "solutions" not in path.parts:
         return path
     if path.suffix == ".py" and _is_module(path):
-        inside = path.with_suffix("").parts
+        inside = (path.parent if path.stem == "__init__" else path.with_suffix("")).parts
         return Path("api", ".".join(inside[1:] if inside[0] == "kernels" else inside) + ".md")
     if (root / path).is_file():
         copy = Path("files", f"{path}.txt" if path.suffix == ".md" else path)  # no page of the book
