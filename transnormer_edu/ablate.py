@@ -25,7 +25,6 @@ import math
 import os
 import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -47,6 +46,7 @@ from transnormer_edu.fast_run import FastRun
 from transnormer_edu.lightning import triton_installed
 from transnormer_edu.released_config import config_to_json
 from transnormer_edu.settings import TrainSettings
+from transnormer_edu.speed.results import git_commit
 
 RESULT = "ablation.json"
 LARGEST_VOCABULARY = 2**15
@@ -150,7 +150,9 @@ def ablate(
     (folder / "runs").mkdir(parents=True, exist_ok=True)
     tokens = _tokens(folder, protocol)
     threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
-    job = Ablation(folder, protocol, compiled, until, _commit(commit), threads)
+    job = Ablation(
+        folder, protocol, compiled, until, git_commit() if commit is None else commit, threads
+    )
     if jobs == 1:
         for row in rows:
             run_row(job, row)
@@ -312,13 +314,3 @@ def _thinned(losses: list[float], tokens_per_step: int) -> list[list]:
     means = [statistics.fmean(stretch) for stretch in stretches]
     ends = [min((i + 1) * size, len(losses)) * tokens_per_step for i in range(len(means))]
     return [[end, _number(round(mean, 4))] for end, mean in zip(ends, means, strict=True)]
-
-
-def _commit(given: str | None) -> str:
-    if given is not None:
-        return given
-    here = Path(__file__).parent
-    git = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False
-    )
-    return git.stdout.strip() or "unknown"

@@ -136,7 +136,7 @@ def few_bit_product(x, qweight, qzeros, scales, group, order=None, bits=4):
 
     Args: x (…, inputs), fp16, bf16 or fp32, any strides; order (inputs,) int32 where the rows of W
     do not stand in the order of x: row i of W belongs to input order[i]. Returns (…, outputs), of
-    x's type; sums are in fp32. With more than two rows W is rounded to x's type first.
+    x's type; sums are in fp32. With more than one row W is rounded to x's type first.
     Raises TypeError or ValueError for what does not fit, before any launch.
     """
     require(isinstance(x, torch.Tensor), TypeError, f"x is a {type(x).__name__}; pass a tensor.")
