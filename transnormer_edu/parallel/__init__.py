@@ -7,7 +7,6 @@ sequence.py   texts divided;  exchange.py  how the state is handed on
 order.py      rows of the fused projection by heads, and as released
 messages.py   how many bytes are sent, counted
 memory.py, traffic.py, plan.py    bytes held and sent, foreseen: which mesh fits
-measure.py    the same asked of a GPU
 demo.py       a few processes on this computer, from a notebook
 """
 

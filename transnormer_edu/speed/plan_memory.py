@@ -1,57 +1,71 @@
-"""The plan's memory against what a GPU counts: python -m transnormer_edu.parallel.measure
+"""The plan's memory against what a GPU counts:
+
+    python -m transnormer_edu.speed.plan_memory build/plan.json
 
 Each run does two updates of a model that `divide` made, on a mesh of one, and asks PyTorch for the
 most bytes that tensors held in the second: in its forward, its backward and its update.
+
+    {"origin": {device, date, torch, triton, commit, …}, "runs": [{preset, …, measured, ratio}]}
 """
 
-import datetime
 import json
+import time
 from pathlib import Path
 from typing import Annotated
 
 import torch
-import torch.distributed as dist
 import typer
 
-from transnormer_edu import TransNormerConfig, TransNormerLLM
+from transnormer_edu import TransNormerConfig
+from transnormer_edu.atomic import write_text
+from transnormer_edu.parallel import MeshShape, divide, make_mesh
 from transnormer_edu.parallel.memory import Job, moments
-from transnormer_edu.parallel.mesh import MeshShape, make_mesh
-from transnormer_edu.parallel.model import divide
+from transnormer_edu.parallel.processes import start, stop
 from transnormer_edu.settings import TrainSettings
+from transnormer_edu.speed import contestants
+from transnormer_edu.speed.results import origin
 from transnormer_edu.train import make_optimizer
 
 # Preset, texts, tokens in each, recomputing.
 RUNS = [
     ("385m", 4, 8192, False),
     ("1b", 1, 16384, False),
-    ("3b", 1, 32768, True),
     ("385m", 1, 131072, True),
+    ("3b", 1, 32768, True),
 ]
 
 
-def main(out: Annotated[Path, typer.Option(help="Where the results go.")] = Path("plan.json")):
-    """Measure all runs and write them as JSON; needs a CUDA GPU of 80 GB."""
-    dist.init_process_group("nccl", store=dist.HashStore(), rank=0, world_size=1)
-    mesh = make_mesh(MeshShape(), "cuda")
-    about = {
-        "device": torch.cuda.get_device_name(),
-        "torch": torch.__version__,
-        "date": datetime.date.today().isoformat(),
-    }
-    runs = []
+def main(
+    out: Annotated[Path, typer.Argument(help="File of the runs, JSON; written anew.")],
+    seconds: Annotated[float, typer.Option(help="Begin no run after so many.")] = 60,
+    commit: Annotated[
+        str | None, typer.Option(help="Of this code, where git does not know.")
+    ] = None,
+):
+    """All runs, as JSON; needs a CUDA GPU of 80 GB."""
+    begin = time.monotonic()
+    device = start("cuda")
+    mesh = make_mesh(MeshShape(), device.type)
+    found = {"origin": origin(device, commit), "runs": []}
+    out.parent.mkdir(parents=True, exist_ok=True)
     for preset, rows, context, recompute in RUNS:
+        since = time.monotonic() - begin
+        said = f"{since:3.0f} s  {preset} {rows} x {context}{', recomputing' * recompute}: "
+        if since > seconds:
+            typer.echo(f"{said}time is up")
+            continue
         job = Job(TransNormerConfig.preset(preset), MeshShape(), rows, context, recompute)
         run = {"preset": preset, "rows": rows, "context": context, "recompute": recompute}
-        runs.append(run | compare(job, mesh))
-        typer.echo(json.dumps(runs[-1]))
-        out.write_text(json.dumps(about | {"runs": runs}, indent=1) + "\n")
-    dist.destroy_process_group()
+        run |= compare(job, mesh)
+        found["runs"].append(run)
+        write_text(out, json.dumps(found, indent=1) + "\n")
+        typer.echo(f"{said}planned / measured {run['ratio']:.4f}")
+    stop()
 
 
 def compare(job: Job, mesh) -> dict:
     """Bytes by moment, planned and measured, and the ratio of the two largest."""
     measured = measure(job, mesh)
-    torch.cuda.empty_cache()
     planned = {moment: sum(parts.values()) for moment, parts in moments(job).items()}
     ratio = max(planned.values()) / max(measured.values())
     return {"planned": planned, "measured": measured, "ratio": round(ratio, 4)}
@@ -59,15 +73,15 @@ def compare(job: Job, mesh) -> dict:
 
 def measure(job: Job, mesh) -> dict[str, int]:
     """Most bytes held in the forward, the backward and the update."""
-    with torch.device("cuda"):
-        model = TransNormerLLM(job.config).cuda()
+    contestants.forget()
+    model = contestants.build("ours", job.config, torch.device("cuda"))
     model = divide(model, mesh, recompute=job.recompute, bf16=True)
     optimizer = make_optimizer(model.model, TrainSettings())
     ids = torch.randint(3, job.config.vocab_size, (job.rows, job.context), device="cuda")
     for _ in range(2):
         found = {}
         optimizer.zero_grad()
-        torch.cuda.reset_peak_memory_stats()
+        _most()
         with torch.autocast("cuda", torch.bfloat16):
             loss = model(ids, labels=ids)
         found["forward"] = _most()
