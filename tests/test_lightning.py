@@ -11,7 +11,8 @@ import torch
 
 from transnormer_edu import lightning
 from transnormer_edu.attention import linear_attention
-from transnormer_edu.lightning import lightning_attention
+from transnormer_edu.lightning import decode_step, lightning_attention
+from transnormer_edu.lrpe import lrpe
 
 LINUX_WITH_TRITON = pytest.mark.skipif(
     not lightning.triton_installed(), reason="Triton is not installed here"
@@ -86,3 +87,18 @@ def test_the_kernel_in_the_interpreter_is_the_chunked_form_also_compiled():
         text=True,
     )
     assert done.stdout == "agree\n", done.stderr
+
+
+def test_a_decode_step_with_lrpe_is_one_token_of_the_operator():
+    """Rows at places of their own, beside the whole text turned and read at once."""
+    q, k, v, rate = (x.double() for x in operands())
+    theta = torch.rand(3, 1, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    place = torch.tensor([[4], [90]]) + torch.arange(37)
+    turned = (lrpe(x, theta, place) for x in (q, k))
+    expected, left = linear_attention(*turned, v, rate, return_state=True)
+    state = torch.zeros(2, 3, 32, 24, dtype=torch.float64)
+    for t in range(37):
+        row = (x[:, :, t] for x in (q, k, v))
+        o = decode_step(*row, rate, state, theta, place[:, t])
+        torch.testing.assert_close(o, expected[:, :, t])
+    torch.testing.assert_close(state, left)

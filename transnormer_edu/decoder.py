@@ -7,6 +7,8 @@ On a GPU one token is about five small kernels for each layer. Launching them fr
 longer than they do, so they are recorded once, as a CUDA graph, and played again for each token.
 For a few rows of text each of the five reads one of the layer's matrices and does all that stands
 before and after the product on the way (`fused_block`); for more rows the modules themselves run.
+On Hopper and later each of the five begins "early": it asks for its matrix while the one before it
+still runs, so that the memory never waits.
 """
 
 from collections.abc import Callable
@@ -61,7 +63,7 @@ class Decoder:
             for block, state in zip(self.steps, self.states, strict=True):
                 x = fused_block(block, x, position, state)
             norm, words = self.model.model["final_norm"], self.model.model["embed_tokens"]
-            self.logits = projection(x, words.weight, norm=True, eps=norm.eps)
+            self.logits = projection(x, words.weight, norm=True, eps=norm.eps, early=True)
         else:
             for block, state in zip(self.steps, self.states, strict=True):
                 q, k, v, u = block.before(x, position)
@@ -106,16 +108,14 @@ def fused_block(
     """
     gla, sglu = block.token_mixer, block.channel_mixer
     hidden = gla.out_proj.in_features
-    qkvu = projection(x, gla.qkvu_proj.weight, norm=True, silu_below=2 * hidden)
+    qkvu = projection(x, gla.qkvu_proj.weight, norm=True, silu_below=2 * hidden, early=True)
     q, k, v = qkvu[:, : 3 * hidden].view(len(x), 3, gla.heads, -1).unbind(1)
     u = qkvu[:, 3 * hidden :]
-    if gla.lrpe is not None:
-        q, k = gla.lrpe(q[:, :, None], position), gla.lrpe(k[:, :, None], position)
-        q, k = q[:, :, 0], k[:, :, 0]
-    o = decode_step(q, k, v, gla.rate, state).flatten(1)
-    x = projection(o, gla.out_proj.weight, norm=True, gate=u, add=x)
-    h = projection(x, sglu.l1.weight, norm=True, pair=sglu.l2.weight)
-    return projection(h, sglu.l3.weight, add=x)
+    turn = {} if gla.lrpe is None else {"theta": gla.lrpe.theta, "position": position[:, 0]}
+    o = decode_step(q, k, v, gla.rate, state, **turn, early=True).flatten(1)
+    x = projection(o, gla.out_proj.weight, norm=True, gate=u, add=x, early=True)
+    h = projection(x, sglu.l1.weight, norm=True, pair=sglu.l2.weight, early=True)
+    return projection(h, sglu.l3.weight, add=x, early=True)
 
 
 def _fusible(block: Block) -> bool:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from transnormer_edu import check
 from transnormer_edu.attention import check_operands, linear_attention
+from transnormer_edu.lrpe import lrpe
 from transnormer_edu.norm import EPS, srmsnorm
 
 BACKENDS = ("auto", "triton", "torch")
@@ -65,15 +66,25 @@ def norm_gate(
 
 
 def decode_step(
-    q: Float[Tensor, "b h dk"],
-    k: Float[Tensor, "b h dk"],
+    q: Float[Tensor, "b h f"],
+    k: Float[Tensor, "b h f"],
     v: Float[Tensor, "b h dv"],
     rate: Float[Tensor, "h"],
     state: Float[Tensor, "b h dk dv"],
+    theta: Float[Tensor, "h 1 f"] | None = None,
+    position: Int[Tensor, "b"] | None = None,
+    early: bool = False,
 ) -> Float[Tensor, "b h dv"]:
-    """S = lambda S + k v^T, in place;  o = q S. One token; no gradients."""
+    """S = lambda S + k v^T, in place;  o = q S. One token; no gradients.
+
+    theta, position   of a layer with LRPE, which turns q and k first: then dk = 2 f, else dk = f
+    early             the state may be read while the kernels before this one still run
+    """
     if state.dtype == torch.float32 and _on_gpu(q):
-        return _kernels().decode_step(q, k, v, rate, state)
+        turn = {"theta": theta, "position": position}
+        return _kernels().decode_step(q, k, v, rate, state, **turn, early=early)
+    if theta is not None:
+        q, k = (lrpe(x[:, :, None], theta, position[:, None])[:, :, 0] for x in (q, k))
     wide = state.dtype
     state.mul_(torch.exp(-rate.to(wide))[:, None, None])
     state.add_(k.to(wide)[..., None] * v.to(wide)[..., None, :])

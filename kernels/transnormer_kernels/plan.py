@@ -70,15 +70,18 @@ def v1_tiles(dtype, dk, dv):
 
 
 def projection_tiles(width, out, pair=False):
-    """For one token: `columns` features per program, several programs on each multiprocessor.
+    """For one token: `columns` features per program, as few warps as can hold them.
 
-    A thread has eight 16-byte loads under way: that hides the memory's latency. It holds at most
-    128 numbers, those of a second matrix (`pair`) included: more spill.
+    One warp needs no barrier for its sums, and small programs make room early for those of the
+    next kernel (see `early_launch`). A thread holds at most 128 numbers, those of a second matrix
+    (`pair`) included, 16 loads of 16 bytes: more spill. Few features: half as many per program, so
+    that every multiprocessor has some. Measured on an H200, a token of the 385M model: 0.35 ms;
+    with four times the warps and twice the features 0.39 ms.
     """
-    warps = 8 if width > 2048 else 4
-    columns = 4 if out <= 2048 or width > 2048 else 8
-    fit = 128 * 32 * warps // (padded(width) * (2 if pair else 1))
-    return Tiles(1, max(1, min(columns, fit)), warps, 1)
+    width = padded(width)
+    warps = max(1, width // 2048)
+    columns = 128 * 32 * warps // (width * (2 if pair else 1))
+    return Tiles(1, max(1, min(columns, 2 if out <= 2048 else 8)), warps, 1)
 
 
 def norm_warps(width):
@@ -131,3 +134,14 @@ def segment_rows(batch_heads, n, device):
     """
     wanted = max(1, min(processors(device) // batch_heads, n // (2 * LARGEST_CHUNK)))
     return -(-n // (wanted * LARGEST_CHUNK)) * LARGEST_CHUNK
+
+
+def early_launch(device, early):
+    """Options of a kernel that begins while the one before it still runs: from Hopper on.
+
+    The kernels of one token are short; between two of them a GPU stands still for as long as half
+    of one takes. So each lets the next one begin at once (`gdc_launch_dependents`), that one asks
+    for its weights, and only then waits until what it reads has been written (`gdc_wait`).
+    """
+    early = early and device.type == "cuda" and capability(device) >= 9
+    return {"EARLY": True, "launch_pdl": True} if early else {"EARLY": False}

@@ -16,7 +16,7 @@ import triton.language as tl
 
 from .checks import DTYPES, check_launch, check_tensor, require
 from .norm import EPS
-from .plan import projection_tiles
+from .plan import early_launch, projection_tiles
 
 MOST_ROWS = 8  # of x: beyond, a matrix product on the tensor cores is faster
 
@@ -26,8 +26,11 @@ def projection_kernel(
     x, gate, w, w2, add, y, x_stride, gate_stride, add_stride, y_stride, rows, eps, activated,
     IN: tl.constexpr, OUT: tl.constexpr, IN_TILE: tl.constexpr, OUT_TILE: tl.constexpr,
     NORM: tl.constexpr, GATED: tl.constexpr, PAIR: tl.constexpr, ADD: tl.constexpr,
+    EARLY: tl.constexpr,
 ):  # fmt: skip
-    """OUT_TILE features of y, for all rows of x."""
+    """OUT_TILE features of y, for all rows of x. EARLY: see `early_launch`."""
+    if EARLY:
+        tl.extra.cuda.gdc_launch_dependents()
     i = tl.arange(0, IN_TILE)
     o = tl.program_id(0) * OUT_TILE + tl.arange(0, OUT_TILE)
     at = o[:, None] * IN + i[None, :]
@@ -35,15 +38,18 @@ def projection_kernel(
     tile = tl.load(w + at, inside, other=0.0)
     if PAIR:
         tile2 = tl.load(w2 + at, inside, other=0.0)
+    if EARLY:
+        tl.extra.cuda.gdc_wait()  # for x, gate and add
     for row in range(rows):
         f = tl.load(x + row * x_stride + i, i < IN, other=0.0).to(tl.float32)
-        if NORM:
-            f *= tl.rsqrt(tl.sum(f * f) / IN + eps)
+        norm = 1.0
+        if NORM:  # one number for the row: it may as well multiply the result
+            norm = tl.rsqrt(tl.sum(f * f) / IN + eps)
         if GATED:
             f *= tl.load(gate + row * gate_stride + i, i < IN, other=0.0).to(tl.float32)
-        result = tl.sum(tile.to(tl.float32) * f[None, :], axis=1)
+        result = norm * tl.sum(tile.to(tl.float32) * f[None, :], axis=1)
         if PAIR:
-            result *= tl.sum(tile2.to(tl.float32) * f[None, :], axis=1)
+            result *= norm * tl.sum(tile2.to(tl.float32) * f[None, :], axis=1)
         result = tl.where(o < activated, result * tl.sigmoid(result), result)
         if ADD:
             result += tl.load(add + row * add_stride + o, o < OUT, other=0.0).to(tl.float32)
@@ -80,12 +86,16 @@ def check_projection(x, w, norm, gate, pair, silu_below, add):
     )
 
 
-def projection(x, w, *, norm=False, gate=None, pair=None, silu_below=0, add=None, eps=EPS):
+def projection(
+    x, w, *, norm=False, gate=None, pair=None, silu_below=0, add=None, eps=EPS, early=False
+):
     """y = w f(x), for at most 8 rows x, with all that surrounds it (see above). No gradients.
 
     Args: x (b, in), w and pair (out, in), gate (b, in), add (b, out), all of one type, fp16, bf16
     or fp32, of unit last stride. norm: f includes srmsnorm (a gate needs it). silu_below: the first
-    so many features of y go through silu. Returns y (b, out).
+    so many features of y go through silu. early: on Hopper and later w and pair may be read while
+    the kernels before this one still run; it is for calls one after another, as in decoding, where
+    none of them writes what the others read early. Returns y (b, out).
     Raises TypeError or ValueError for what does not fit, before any launch.
     """
     check_projection(x, w, norm, gate, pair, silu_below, add)
@@ -99,6 +109,6 @@ def projection(x, w, *, norm=False, gate=None, pair=None, silu_below=0, add=None
             x, gate, w, pair, add, y, stride(x), stride(gate), stride(add), y.stride(0), b, eps,
             silu_below, IN=width, OUT=out, IN_TILE=triton.next_power_of_2(width),
             OUT_TILE=tiles.columns, NORM=norm, GATED=gate is not None, PAIR=pair is not None,
-            ADD=add is not None, num_warps=tiles.warps,
+            ADD=add is not None, num_warps=tiles.warps, **early_launch(x.device, early),
         )  # fmt: skip
     return y

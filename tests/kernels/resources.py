@@ -25,12 +25,13 @@ from triton.compiler import ASTSource
 
 SHARED_LIMIT = {80: 166912, 90: 232448, 100: 232448}  # bytes per program
 STACK = {80: 0, 90: 0, 100: 8}  # bytes that are no spill: ptxas reports 0 spills beside them
+COSINE_STACK = 32  # where a cosine divides a large angle by pi: an array, no spill
 DIVISIBLE = [["tt.divisibility", 16]]
 WHOLE = ("heads", "n", "segment_rows", "segments", "inner", "rows", "inputs", "outputs")
 POINTED = {  # what is not of the operands' type
     "fp32": ("rate", "states", "state", "final_state", "initial", "grads", "first_grad", "losses"),
     "i32": ("qweight", "qzeros", "group", "order"),
-    "i64": ("labels",),
+    "i64": ("labels", "position"),
 }
 TYPES = {torch.bfloat16: "bf16", torch.float32: "fp32"}
 DIMS = {"rate_strides": 2, "state_strides": 5, "final_strides": 5, "grad_strides": 5}
@@ -73,7 +74,9 @@ def measure(arch, src, warps, stages):
         text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = re.search(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", text)
     registers, stack, local = map(int, found.groups())
-    spilled = max(0, stack + local - STACK[arch])
+    flags = {name: src.constants.get((i,)) for i, name in enumerate(src.fn.arg_names)}
+    no_spill = STACK[arch] + (COSINE_STACK if flags.get("LRPE") else 0)
+    spilled = max(0, stack + local - no_spill)
     return {"registers": registers, "spilled": spilled, "shared": compiled.metadata.shared}
 
 
@@ -108,8 +111,10 @@ def others(arch, dtype, dk, dv):
     yield "v1", source(lightning_v1.left_product_kernel, name, constants), tiles
     tiles = plan.Tiles(1, decode.COLUMNS, 4, 1)
     DIMS["state_strides"] = 4
-    constants = size | {"DV_TILE": min(decode.COLUMNS, plan.padded(dv))}
-    yield "decode", source(decode.decode_kernel, name, constants, dims=3), tiles
+    constants = size | {"DV_TILE": min(decode.COLUMNS, plan.padded(dv)), "EARLY": arch >= 90}
+    for features in {dk, dk // 2}:
+        constants |= {"FEATURES": features, "LRPE": features < dk}
+        yield "decode", source(decode.decode_kernel, name, constants, dims=3), tiles
     DIMS["state_strides"] = 5
 
 
@@ -135,11 +140,11 @@ PROJECTIONS = {  # what stands around each matrix when a model decodes: see deco
 }
 
 
-def projections(dtype, width, out):
+def projections(arch, dtype, width, out):
     for flags in PROJECTIONS.values():
         tiles = plan.projection_tiles(width, out, "PAIR" in flags)
         size = {"IN": width, "OUT": out, "IN_TILE": triton.next_power_of_2(width)}
-        constants = size | {"OUT_TILE": tiles.columns}
+        constants = size | {"OUT_TILE": tiles.columns, "EARLY": arch >= 90}
         constants |= {flag: flag in flags for flag in ("NORM", "GATED", "PAIR", "ADD")}
         pointers = {"GATED": "gate", "PAIR": "w2", "ADD": "add"}
         constants |= {name: None for flag, name in pointers.items() if flag not in flags}
@@ -185,7 +190,7 @@ def configurations(arch, every):
     for dtype in TYPES:
         yield {"dtype": TYPES[dtype]}, *next(losses(dtype, 64000))
     for width, out in ((1024, 8192), (2048, 2048), (2048, 8192), (8192, 8192), (16384, 8192)):
-        for found in projections(torch.bfloat16, width, out):
+        for found in projections(arch, torch.bfloat16, width, out):
             yield {"width": width, "out": out}, *found
     for dtype, bits in product(TYPES, (2, 4, 8)):
         if dtype == torch.float32 and bits != 4 and not every:

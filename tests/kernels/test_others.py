@@ -107,11 +107,35 @@ def test_decode_steps_follow_the_recurrence(device, dtype, dk, dv):
     assert error(state, final) <= 1e-5
 
 
+@pytest.mark.parametrize("features, dv", [(8, 16), (11, 5), (128, 128)])
+@EVERYWHERE
+def test_decode_step_turns_q_and_k_by_their_position(device, dtype, features, dv):
+    """LRPE on the way: the recurrence of [x cos, x sin], also a million tokens into a text."""
+    b, h, n = 2, 3, 4
+    q, k = (torch.randn(b, n, h, features, device=device, dtype=dtype) for _ in range(2))
+    v = torch.randn(b, n, h, dv, device=device, dtype=dtype)
+    rate = torch.tensor([0.0, 0.37, 8.0], device=device)
+    theta = torch.rand(h, 1, features, device=device)
+    state = torch.randn(b, h, 2 * features, dv, device=device)
+    position = torch.tensor([[5, 1_000_003]], device=device).T + torch.arange(n, device=device)
+    angle = (theta[:, 0] * position[:, :, None, None]).double()  # the angle itself is float32
+    turned = (torch.cat([x * angle.cos(), x * angle.sin()], dim=-1) for x in (q, k))
+    o, final = recurrence(*(x.transpose(1, 2) for x in (*turned, v)), rate, state)
+    for t in range(n):
+        lrpe = {"theta": theta, "position": position[:, t]}
+        got = kernels.decode_step(q[:, t], k[:, t], v[:, t], rate, state, **lrpe)
+        assert error(got.flatten(), o[:, :, t].flatten()) <= BOUND[dtype]
+    assert error(state, final) <= 1e-5
+
+
 @ANYWHERE
 def test_decode_step_is_registered(device, dtype):
     q, k, v = (torch.randn(2, 3, 16, device=device) for _ in range(3))
     state = torch.zeros(2, 3, 16, 16, device=device)
     arguments = (q, k, v, torch.rand(3, device=device), state)
+    torch.library.opcheck(torch.ops.transnormer.decode_step.default, arguments)
+    theta, state = torch.rand(3, 1, 16, device=device), torch.zeros(2, 3, 32, 16, device=device)
+    arguments = (*arguments[:4], state, theta, torch.tensor([3, 90], device=device), True)
     torch.library.opcheck(torch.ops.transnormer.decode_step.default, arguments)
 
 
@@ -126,6 +150,15 @@ def test_decode_step_refuses_what_does_not_fit():
     ]:
         with pytest.raises(ValueError, match=words):
             kernels.decode_step(*arguments)
+    q, theta, position = q.detach(), torch.zeros(2, 1, 16), torch.zeros(1, dtype=torch.int64)
+    for turn, error_type, words in [
+        ({"theta": theta}, ValueError, "belong together"),
+        ({"theta": theta[:1], "position": position}, ValueError, r"theta has shape \(1, 1, 16\)"),
+        ({"theta": theta, "position": position.int()}, TypeError, "position is torch.int32"),
+        ({"theta": theta, "position": position}, ValueError, r"\(1, 2, 32, 16\) was expected"),
+    ]:
+        with pytest.raises(error_type, match=words):
+            kernels.decode_step(q, q, q, rate, state, **turn)
 
 
 def test_norms_refuse_what_does_not_fit():

@@ -33,7 +33,7 @@ def expected(x, w, norm, gate, pair, silu_below, add, eps=1e-6):
     return y if add is None else y + add.double()
 
 
-def against_float64(device, dtype, rows, width, out, around):
+def against_float64(device, dtype, rows, width, out, around, early=False):
     norm, gated, paired, silu_below, added = around
     make = lambda *shape: torch.randn(shape, device=device, dtype=dtype)  # noqa: E731
     x, w = make(rows, width), make(out, width) / width**0.5
@@ -41,7 +41,9 @@ def against_float64(device, dtype, rows, width, out, around):
     given["gate"] = make(rows, 3 * width)[:, width : 2 * width] if gated else None
     given["pair"] = make(out, width) / width**0.5 if paired else None
     given["add"] = make(rows, out) if added else None
-    y = kernels.projection(x, w, **given)
+    if early:
+        torch.cuda.synchronize()  # it may read w before the kernels that made w have ended
+    y = kernels.projection(x, w, **given, early=early)
     assert y.shape == (rows, out) and y.dtype == dtype
     assert error(y, expected(x, w, **given)) <= BOUND[dtype]
 
@@ -58,8 +60,8 @@ def test_projection(device, dtype, rows, width, out, around):
 )
 @ONLY_GPU
 def test_all_tiles(device, dtype, width, out):
-    for around in AROUND:
-        against_float64(device, dtype, 2, width, out, around)
+    for around, early in product(AROUND, (False, True)):
+        against_float64(device, dtype, 2, width, out, around, early)
 
 
 @ANYWHERE
