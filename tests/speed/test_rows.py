@@ -77,6 +77,18 @@ def test_llama_is_the_twin_to_the_size():
     assert contestants.parameters(llama) == contestants.parameters(twin)
 
 
+@torch.no_grad()
+def test_llama_without_a_mask_is_causal_and_says_what_it_says_with_one():
+    if "llama" not in contestants.present(("llama",)):
+        pytest.skip("transformers is not installed")
+    llama, ids = contestants.build("llama", TINY, CPU), tokens(2, 12)
+    other = torch.cat([ids[:, :9], ids[:, 9:].flip(0)], dim=1)
+    alone, changed = (llama.whole(x).logits for x in (ids, other))
+    assert torch.equal(alone[:, :9], changed[:, :9]) and not torch.equal(alone, changed)
+    llama.whole.set_attn_implementation("eager")  # with a mask of transformers' own
+    torch.testing.assert_close(llama.whole(ids).logits, alone)
+
+
 def test_decoding_rows_begin_with_a_check_that_can_fail(file, monkeypatch):
     assert len(list(decoding.rows(file, TINY, ("ours", "twin"), (70,), (3, 20)))) == 5
     check, one, _, many, twin = stored(file)
@@ -141,10 +153,11 @@ def test_a_row_that_is_there_is_not_measured_again_and_none_begins_too_late(file
 
 
 @pytest.mark.bad_input
-def test_rows_of_another_machine_or_commit_are_not_mixed(file):
+def test_rows_of_another_machine_are_not_mixed_and_of_another_commit_say_so(file):
     list(file.add({"what": "train", "model": "ours"}, lambda: {"ms": 1.0}))
-    with pytest.raises(ValueError, match="choose another file"):
-        Results(file.path, CPU, "tiny", commit="another")
+    later = Results(file.path, CPU, "tiny", commit="another")
+    list(later.add({"what": "train", "model": "twin"}, lambda: {"ms": 2.0}))
+    assert [row.get("commit") for row in stored(file)] == [None, "another"]
     with pytest.raises(ValueError, match="choose another file"):
         Results(file.path, CPU, "7b")
 

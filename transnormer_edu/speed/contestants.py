@@ -73,19 +73,26 @@ def forget() -> None:
 
 class Llama(nn.Module):
     """transformers' LLaMA with the sizes of the twin, and as much of its interface as training
-    needs: loss = model(ids, labels=ids)."""
+    needs: loss = model(ids, labels=ids).
+
+    Its attention is PyTorch's under a name of ours: for that name transformers makes no mask. For
+    its own name it makes one of n x n while a CUDA graph is recorded, and that costs memory, time
+    and the fastest attention, which takes "causal" but no mask.
+    """
 
     def __init__(self, config: TransformerConfig):
         super().__init__()
-        from transformers import LlamaConfig, LlamaForCausalLM
+        from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+        AttentionInterface.register("causal_alone", sdpa_attention_forward)
         self.config = config
         self.whole = LlamaForCausalLM(
             LlamaConfig(
                 vocab_size=config.vocab_size, hidden_size=config.dim,
                 num_hidden_layers=config.layers, num_attention_heads=config.heads,
                 intermediate_size=config.glu_dim, max_position_embeddings=2**20,
-                tie_word_embeddings=True, attn_implementation="sdpa", use_cache=False,
+                tie_word_embeddings=True, attn_implementation="causal_alone", use_cache=False,
             )
         )  # fmt: skip
         self.model = {"layers": self.whole.model.layers}

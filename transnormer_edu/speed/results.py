@@ -3,7 +3,8 @@
     {"origin": {device, threads, date, python, torch, triton, commit}, "size": "385m",
      "copy_bytes_per_s": …, "matmul_flop_per_s": …, "rows": [{"what": "train", "model": "ours", …}]}
 
-A file is one machine and one commit. A row that is there already is not measured again.
+A file is one machine. A row that is there already is not measured again; one that is added by
+another commit than the file's says so ("commit").
 """
 
 import json
@@ -28,7 +29,7 @@ class Results:
 
     seconds    begin no row later than so many from now; None: all
     commit     of this code, where git does not know
-    Errors: ValueError where the file holds another device's, commit's or size's rows.
+    Errors: ValueError where the file holds another device's, version's or size's rows.
     """
 
     def __init__(
@@ -44,7 +45,8 @@ class Results:
         now = origin(device, commit)
         if self.path.is_file():
             self.all = json.loads(self.path.read_text(encoding="utf-8"))
-            there = {**self.all["origin"], "date": now["date"], "size": self.all["size"]}
+            may_differ = {name: now[name] for name in ("date", "commit")}
+            there = {**self.all["origin"], **may_differ, "size": self.all["size"]}
             if there != {**now, "size": size}:
                 raise ValueError(
                     f"{path} holds rows of {there}, but this is {now} and size {size}; choose "
@@ -57,6 +59,8 @@ class Results:
                 "rows": [],
             }
             self._write()
+        other = now["commit"] != self.all["origin"]["commit"]
+        self.also = {"commit": now["commit"]} if other else {}
 
     def add(self, row: dict, measure: Callable[[], dict]) -> Iterator[str]:
         """Measure a row unless it is there, or time is up; the line that says what came of it.
@@ -74,7 +78,7 @@ class Results:
             row = row | measure()
         except Exception as error:  # one row that fails must not cost the others
             row = row | {"skipped": f"{type(error).__name__}: {str(error)[:300]}"}
-        self.all["rows"].append(row)
+        self.all["rows"].append(row | self.also)
         self._write()
         yield f"{line(row)}  [{time.monotonic() - begin:.0f} s]"
 
