@@ -8,7 +8,7 @@ from transnormer_edu.config import TransNormerConfig
 from transnormer_edu.speed import contestants, wrapping
 
 
-def test_the_rows(tmp_path, monkeypatch):
+def test_the_rows(tmp_path, monkeypatch, capsys):
     config = TransNormerConfig(vocab_size=40, dim=12, layers=2, heads=3, glu_dim=20)
     monkeypatch.setattr(contestants, "SMALL", config)
     out = tmp_path / "rows.json"
@@ -18,5 +18,8 @@ def test_the_rows(tmp_path, monkeypatch):
     assert [row["batch"] for row in found["rows"]] == [1, 3]
     for row in found["rows"]:
         assert row["loss_gap"] < 1e-6
-        assert row["cost"] > 0  # at such a size it costs much
+        assert row["cost"] > 0 and row["kept_cost"] > 0  # at such a size it costs much
         assert len(row["turns_ms"]) == wrapping.ROUNDS
+    said = capsys.readouterr().out  # while it is measured
+    assert said.count("first update, kept: loss") == 2
+    assert said.count(" ms  kept ") == 2 * wrapping.ROUNDS

@@ -185,6 +185,8 @@ def _shard(whole: ParallelModel, mesh: DeviceMesh, recompute, bf16, compiled) ->
         fully_shard(layers[i], mesh=mesh, mp_policy=narrow)
     fully_shard(whole, mesh=mesh, mp_policy=exact)
     whole.register_forward_hook(_let_go)
+    if mesh.size() == 1:
+        return  # nothing is added up, and dividing by 1 would copy all gradients twice more
     for module in whole.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)  # the loss is divided by all labels already

@@ -4,11 +4,18 @@
 
     cost = median ms of an update with it / median ms without - 1
 
-Both models are there at once and take turns, so that a device that grows warm slows both. An update
-is that of `Trainer`: bf16 autocast on a GPU, loss, backward, clipping, AdamW.
+    plain    no FSDP
+    fsdp     as `divide` wraps: a block's weights are let go of after its forward
+    kept     they stay until its backward: 2 bytes more per parameter, one copy less
+
+All models are there at once and take turns, so that a device that grows warm slows all. An update
+is that of `Trainer`: bf16 autocast on a GPU, loss, backward, clipping, a look at both numbers (for
+which a GPU has to come to rest), AdamW.
 """
 
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Annotated
@@ -25,40 +32,48 @@ from transnormer_edu.speed.clock import forget_peak, peak_bytes, seconds
 from transnormer_edu.speed.results import Results
 from transnormer_edu.train import make_optimizer
 
-ROUNDS, TIMES = 7, 2  # turns of each, updates in a turn
+ROUNDS, TIMES = 7, 3  # turns of each, updates in a turn
 
 
-def measure(config, batch: int, context: int, device: torch.device, **choices) -> dict:
-    """Milliseconds of an update without and with FSDP, their ratio, and how the losses differ.
+def measure(config, batch: int, context: int, device: torch.device, say=print, **choices) -> dict:
+    """Milliseconds of an update without and with FSDP, what it costs, how far the losses differ.
 
-    choices: `recompute` of `divide`, for the one with FSDP alone.
+    say: told what is done, while it is.  choices: `recompute` of `divide`, for those with FSDP.
     """
     settings = TrainSettings(batch_size=batch, context=context, device=str(device))
     draw = torch.Generator().manual_seed(0)
     ids = torch.randint(3, config.vocab_size, (batch, context), generator=draw).to(device)
     mesh, bf16 = make_mesh(MeshShape(), device.type), settings.uses_bf16()
-    plain = contestants.build("ours", config, device)
-    wrapped = divide(contestants.build("ours", config, device), mesh, bf16=bf16, **choices)
-    updates = {"plain": _update(plain, ids, settings), "fsdp": _update(wrapped, ids, settings)}
-    first = [float(update()) for update in updates.values()]
+    models = {name: contestants.build("ours", config, device) for name in ("plain", "fsdp", "kept")}
+    for name in ("fsdp", "kept"):
+        models[name] = divide(models[name], mesh, bf16=bf16, **choices)
+    models["kept"].set_reshard_after_forward(False)
+    updates = {name: _update(model, ids, settings) for name, model in models.items()}
+    say("the models are there")
+    first = {}
+    for name, update in updates.items():
+        first[name] = update()
+        say(f"first update, {name}: loss {first[name]:.4f}")
     forget_peak(device)
-    turns = [
-        {name: seconds(update, device, 1, TIMES) for name, update in updates.items()}
-        for _ in range(ROUNDS)
-    ]
-    ms = {name: 1e3 * median(turn[name] for turn in turns) for name in updates}
+    turns = []
+    for _ in range(ROUNDS):
+        turns.append({name: 1e3 * seconds(up, device, 1, TIMES) for name, up in updates.items()})
+        say("  ".join(f"{name} {ms:.2f} ms" for name, ms in turns[-1].items()))
+    ms = {name: median(turn[name] for turn in turns) for name in updates}
     return {
         "ms": ms["plain"],
         "fsdp_ms": ms["fsdp"],
+        "kept_ms": ms["kept"],
         "cost": ms["fsdp"] / ms["plain"] - 1,
-        "turns_ms": [{name: 1e3 * s for name, s in turn.items()} for turn in turns],
+        "kept_cost": ms["kept"] / ms["plain"] - 1,
+        "turns_ms": turns,
         "tokens_per_s": 1e3 * batch * context / ms["plain"],
         "peak_bytes": peak_bytes(device),
-        "loss_gap": abs(first[0] - first[1]),
+        "loss_gap": max(abs(first["plain"] - loss) for loss in first.values()),
     }
 
 
-def _update(model: nn.Module, ids, settings: TrainSettings) -> Callable:
+def _update(model: nn.Module, ids, settings: TrainSettings) -> Callable[[], float]:
     optimizer, device = make_optimizer(model, settings), ids.device.type
 
     def update():
@@ -66,9 +81,10 @@ def _update(model: nn.Module, ids, settings: TrainSettings) -> Callable:
         with torch.autocast(device, torch.bfloat16, enabled=settings.uses_bf16()):
             loss = model(ids, labels=ids)
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+        norm = nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+        loss, _ = float(loss.detach()), float(norm)
         optimizer.step()
-        return loss.detach()
+        return loss
 
     return update
 
@@ -83,13 +99,21 @@ def main(
     commit: str | None = None,
 ):
     """FSDP on one device, and none."""
+    begin = time.monotonic()
+
+    def say(text):
+        typer.echo(f"{time.monotonic() - begin:5.1f} s  {text}")
+
     device = start(device)
+    say("a job of one process")
     results = Results(out, device, size, seconds, commit)
+    say(f"copy and matrix rates of {results.all['origin']['device']}")
     config = contestants.size(size)
     for rows in map(int, batch.split(",")):
         row = {"what": "fsdp", "model": "ours", "context": context, "batch": rows}
-        for line in results.add(row, lambda rows=rows: measure(config, rows, context, device)):
-            typer.echo(line)
+        run = partial(measure, config, rows, context, device, say)
+        for line in results.add(row, run):
+            say(line)
         contestants.forget()
     stop()
 
