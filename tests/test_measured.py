@@ -24,7 +24,7 @@ def test_results_that_are_not_there(tmp_path, monkeypatch):
     )
 
 
-@pytest.mark.parametrize("name", ["h100", "h100_lightning2"])
+@pytest.mark.parametrize("name", ["h100", "h100_lightning2", "h200"])
 def test_committed_results_say_where_they_are_from(name):
     found = measured(name)
     assert {"device", "date", "torch", "triton"} <= set(found["origin"])

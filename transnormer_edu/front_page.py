@@ -66,12 +66,12 @@ def pictures() -> dict[str, Drawing]:
     config = TransNormerConfig.preset("385m")
     cache = 2 * config.layers * config.dim * 2  # key and value, each layer, two bytes a number
     lengths = [4**i for i in range(2, 11)]
-    h100 = speed("h100")
-    trained = curves(h100, "train", "tokens_per_s")
-    kept = curves(h100, "train", "activation_bytes", scale=2**-30)
+    h200 = speed("h200")
+    trained = curves(h200, "train", "tokens_per_s")
+    kept = curves(h200, "train", "activation_bytes", scale=2**-30)
     return {
         "memory.svg": memory.state_and_cache(lengths, summarise(config).state_bytes, cache),
-        "training.svg": whole_model.training(trained, kept, where(h100)),
+        "training.svg": whole_model.training(trained, kept, where(h200)),
         "ablation.svg": ablation.beside_the_paper([TABLES["positions"]], measured()),
     }
 

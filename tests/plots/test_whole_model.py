@@ -39,6 +39,9 @@ SPEEDS = {"ours": {256: 12.0, 1024: 11.0}, "twin": {256: 8.0, 1024: 4.0}}
 def test_of_several_batches_the_fastest_counts():
     assert curve(RESULTS, "train", "ours", "tokens_per_s") == {256: 12.0, 1024: 11.0}
     assert rows(RESULTS, "train", "ours", "activation_bytes")[256]["activation_bytes"] == 3
+    parts = {"rows": [row | {"parts": 2} for row in RESULTS["rows"]]}
+    assert rows(parts, "train", "ours", "activation_bytes") == {}
+    assert rows(parts, "train", "ours", "ms")
 
 
 def test_what_was_not_measured_is_left_out():
@@ -81,9 +84,15 @@ def test_broken_input():
 
 def test_the_readme_quotes_the_file():
     """One more token after a little and after a million, and the long prompt, in milliseconds."""
-    text, h100 = (ROOT / "README.md").read_text(encoding="utf-8"), measured("h100")
-    token = curve(h100, "decode", "ours", "ms", batch=1)
-    ours, twin = (curve(h100, "prefill", name, "ms")[32768] for name in ("ours", "twin"))
+    text, h200 = (ROOT / "README.md").read_text(encoding="utf-8"), measured("h200")
+    token = curve(h200, "decode", "ours", "ms", batch=1)
+    ours, twin = (curve(h200, "prefill", name, "ms")[32768] for name in ("ours", "twin"))
+    many, twins = (
+        curve(h200, "decode", name, "tokens_per_s", batch=64) for name in ("ours", "twin")
+    )
     text = " ".join(text.split())
+    assert (
+        f"on with {many[8192]:,.0f}"[:-2] in text and f"twin with {twins[8192]:,.0f}"[:-2] in text
+    )
     assert f"one more token takes {token[2**20]:.2f} ms, as after 1,024 ({token[1024]:.2f})" in text
     assert f"32,768 tokens is read in {ours:.0f} ms, by the twin in {twin:.0f}" in text

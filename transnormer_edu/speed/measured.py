@@ -14,11 +14,11 @@ NAMES = {"ours": "TransNormerLLM", "twin": "softmax twin", "llama": "transformer
 
 
 def measured(machine: str) -> dict:
-    """The rows that come with the package: of an "h100", or of a laptop-like "cpu".
+    """The rows that come with the package: of an "h100", an "h200", or a laptop-like "cpu".
 
     Errors: ValueError for another machine; FileNotFoundError where it was not measured yet.
     """
-    check.one_of("machine", machine, ("h100", "cpu"))
+    check.one_of("machine", machine, ("h100", "h200", "cpu"))
     path = FOLDER / f"speed_{machine}.json"
     if not path.is_file():
         raise FileNotFoundError(f"no {path}: measure it, transnormer-edu bench train --out FILE")
@@ -26,9 +26,14 @@ def measured(machine: str) -> dict:
 
 
 def rows(results: dict, what: str, model: str, key: str) -> dict[int, dict]:
-    """context -> the row with the most tokens per second there (the batch that is fastest)."""
+    """context -> the row with the most tokens per second there (the batch that is fastest).
+
+    Memory only of updates in one pass: what a part of one keeps is no measure beside it.
+    """
     found = {}
     for row in results["rows"]:
+        if key == "activation_bytes" and row.get("parts", 1) > 1:
+            continue
         if (row["what"], row["model"]) == (what, model) and row.get(key) is not None:
             before = found.get(row["context"])
             if before is None or row["tokens_per_s"] > before["tokens_per_s"]:
