@@ -50,7 +50,7 @@ PARTS = [
 ]
 LONG_PARTS = [
     (
-        "what takes longer: a wheel in an empty environment, sliders in a browser, ...",
+        "what takes longer: a wheel in an empty environment, lesson 11 in JupyterLab, ...",
         [*PYTEST, "-m", "slow"],
         {},
     ),

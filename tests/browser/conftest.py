@@ -220,10 +220,19 @@ def wait_for_kernel(page, lesson: str = "") -> None:
     )
 
 
-def run_lesson(page) -> list[str]:
-    """Run every cell of the notebook in front; the errors that then stand in it, if any."""
-    page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+def run_lesson(page, last: int | None = None) -> list[str]:
+    """Run the notebook in front, or its cells up to `last`; the errors that then stand in it."""
+    if last is None:
+        page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    else:
+        page.evaluate(RUN_ABOVE, last + 1)
     return page.evaluate(ERRORS)
+
+
+RUN_ABOVE = """cell => {
+  window.jupyterapp.shell.currentWidget.content.activeCellIndex = cell;
+  return window.jupyterapp.commands.execute("notebook:run-all-above");
+}"""
 
 
 # A cell with the tag raises-exception shows an error on purpose.
