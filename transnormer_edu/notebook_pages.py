@@ -34,6 +34,7 @@ PAGE = """
   .jp-InputArea-editor { overflow-x: auto !important; }  /* long lines are scrolled, not cut off */
   .jp-MarkdownOutput pre { margin-bottom: 1em !important; }
   .jp-RenderedText pre { word-break: normal !important; }
+  td code, th code { white-space: pre !important; }  /* a token is not cut at its space */
   @media (max-width: 40rem) {
     body, main, .jp-Cell { padding: 0 !important; margin: 0 !important; }
     main { padding: 0 .6rem !important; }

@@ -200,7 +200,7 @@ def stretches(draw):
 
 
 def ring(q, own_o, own_state, rate, *, keep_for=None, first=1, adds=1, ages=True, before=True):
-    """Equation (3) around the ring; each option is one thing that can be got wrong."""
+    """Equation (6) around the ring; each option is one thing that can be got wrong."""
     m = q.shape[3]
     r = rate[:, None, None]
     keep = torch.exp(-r * (m if keep_for is None else keep_for))

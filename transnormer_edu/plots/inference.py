@@ -114,7 +114,8 @@ def errors_over_steps(errors: Mapping[str, Sequence[float]]) -> Drawing:
             continue
         said.append(f"{name}: numbers up to step {end}, then none")
         axes.axvline(end + 1, color=INK, linestyle=":")
-        axes.plot(end + 1, 30 * highest, "X", color=ORANGE, markersize=14, markeredgecolor=INK)
+        cross = {"color": line["color"], "markersize": 14, "markeredgecolor": INK}
+        axes.plot(end + 1, 30 * highest, "X", **cross)
         axes.annotate("no number", (end + 1, 30 * highest), (12, 0), textcoords="offset points")
     axes.set(xlabel="step (tokens)", ylabel="relative error\nof the logits (1)")
     axes.set_ylim(highest / 1e3, highest * 1e3)

@@ -46,7 +46,9 @@ def read_outs(
     for axes in grid[:, 1:-1].flat:
         axes.set_ylabel("")
         axes.tick_params(labelleft=False)
-    figure.colorbar(artists[0], cax=grid[0, -1]).ax.set_xlabel("overlap\n(1)")
+    scale = figure.colorbar(artists[0], cax=grid[0, -1]).ax
+    scale.set_xlabel("overlap\n(1)")
+    scale.xaxis.set_label_position("top")  # below it would touch that of the panel beside it
     grid[1, -1].axis("off")
     return figure, " ".join(said)
 

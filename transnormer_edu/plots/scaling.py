@@ -35,13 +35,13 @@ def three_cuts(texts: int, tokens: int, heads: int) -> Drawing:
     for name, size in sizes.items():
         if size < 2 or size % 2:
             raise ValueError(f"got {size} {name}, expected an even number that can be halved")
-    figure = new_figure(7.5, 3.2)
+    figure = new_figure(7.5, 3.5)
     panels = figure.subplots(1, 3)
     cuts = {"data": "texts", "sequence": "tokens", "tensor": "heads"}
     for axes, (way, halved) in zip(panels, cuts.items(), strict=True):
         axes.set_title(f"{way} parallel")
         axes.set_axis_off()
-        axes.set(xlim=(-1.2, tokens + 0.2), ylim=(texts + heads + 2.4, -0.8), aspect="equal")
+        axes.set(xlim=(-1.2, tokens + 1.2), ylim=(texts + heads + 2.4, -0.8), aspect="equal")
         _grid(axes, 0, tokens, texts, halved)
         _grid(axes, texts + 1.6, tokens, heads, halved, weights=True)
     for top, name in ((texts / 2, "texts"), (texts + 1.6 + heads / 2, "heads")):

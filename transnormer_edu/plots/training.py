@@ -190,7 +190,7 @@ def learning_curve(
     first = min(steps[0] for steps, _ in curves.values())
     axes.annotate("zlib −9", (first, zlib), (0, -14), textcoords="offset points")
     axes.set(xlabel="step (updates)", ylabel="held-out text (bits per byte)", ylim=(0, None))
-    axes.legend(loc="upper right")
+    axes.legend(loc="lower left")
     return figure, "; ".join(
         f"{name} {_crossing(steps, bits, zlib)}" for name, (steps, bits) in curves.items()
     ) + "."
@@ -207,9 +207,9 @@ def gradient_norms(norms: Sequence[float], clip: float) -> Drawing:
         raise ValueError(f"clip is {clip}, expected a number above 0")
     figure = new_figure(height=2.9)
     axes = figure.subplots()
-    axes.semilogy(range(1, len(norms) + 1), norms, color=BLUE, linewidth=1)
+    axes.plot(range(1, len(norms) + 1), norms, color=BLUE, linewidth=1)
     axes.axhline(clip, color=ORANGE, linestyle="--", label=f"limit {clip:g}")
-    axes.set(xlabel="step (updates)", ylabel="norm of the gradient (1)")
+    axes.set(xlabel="step (updates)", ylabel="norm of the gradient (1)", ylim=(0, None))
     axes.legend(loc="upper right")
     share = sum(norm > clip for norm in norms) / len(norms)
     many = {0: "None", 1: "All"}.get(share, "Fewer than half" if share < 0.5 else "Half or more")
