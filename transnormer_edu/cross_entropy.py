@@ -19,7 +19,7 @@ from transnormer_edu.lightning import loss_and_gradient_
 
 IGNORED_LABEL = -100
 AUTOCAST = ("cpu", "cuda", "mps", "xpu")  # asking PyTorch for them is what 2.11 cannot compile
-PIECE = {"cpu": 2**22, "cuda": 2**29}  # logits at a time: in a CPU's cache; enough to fill a GPU
+PIECE = {"cpu": 2**20, "cuda": 2**29}  # logits at a time: in a CPU's cache; enough to fill a GPU
 
 
 def cross_entropy(

@@ -129,14 +129,13 @@ def loss_and_gradient_(
     if _on_gpu(logits) and logits.is_contiguous() and labels.is_contiguous():
         return _kernels().loss_and_gradient_(logits, labels, ignored)
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    log_sum = wide.logsumexp(dim=-1, keepdim=True)
     left_out = labels == ignored
     at = labels.masked_fill(left_out, 0)[:, None]
-    loss = (log_sum - wide.gather(1, at))[:, 0].masked_fill(left_out, 0)
-    share = wide.sub_(log_sum).exp_()
-    share.scatter_add_(1, at, torch.full_like(log_sum, -1))
+    log_share = wide.log_softmax(dim=-1)
+    loss = -log_share.gather(1, at)
+    share = log_share.exp_().scatter_add_(1, at, torch.full_like(loss, -1))
     logits.copy_(share.masked_fill_(left_out[:, None], 0))
-    return loss
+    return loss[:, 0].masked_fill(left_out, 0)
 
 
 def triton_installed() -> bool:
