@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from tests.models import BOTH, linear, softmax, tokens
@@ -78,6 +79,41 @@ def test_the_released_names_are_read_and_written(folder, tmp_path):
     written = load_file(tmp_path / "ours" / "model.safetensors")
     assert written.keys() == released.keys() - {"lm_head.weight"}
     assert all(torch.equal(tensor, released[name]) for name, tensor in written.items())
+
+
+# What the original code's config class takes from config.json; a field that is absent there would
+# silently be 1024 wide, 24 layers deep and so on. (Its own use_cache and add_bos_token change no
+# number.) Its parameters are named as in the golden folder's .bin, which that code wrote.
+ORIGINALS_FIELDS = {
+    "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "vocab_size": 37, "init_std": 0.02,
+    "decoder_embed_dim": 18, "decoder_layers": 3, "decoder_attention_heads": 3, "hidden_dim": 18,
+    "glu_dim": 22, "linear_use_lrpe_list": [1, 0, 1], "linear_act_fun": "silu",
+    "norm_type": "simplermsnorm", "no_scale_embedding": False, "bias": False,
+    "tie_word_embeddings": True, "model_type": "transnormer",
+}  # fmt: skip
+
+
+def test_the_original_code_finds_all_that_it_reads_in_a_folder_of_ours(tmp_path):
+    """With that code at hand such folders loaded without a missing key, to the same logits."""
+    linear(torch.float32).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert {name: config.get(name) for name in ORIGINALS_FIELDS} == ORIGINALS_FIELDS
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        assert file.metadata() == {"format": "pt"}  # else its library refuses the file
+        names = set(file.keys())
+    golden = torch.load(GOLDEN / "pytorch_model.bin", weights_only=True).keys()  # LRPE in layer 0
+    theta = "model.layers.2.token_mixer.lrpe.theta"
+    assert names == golden - {"lm_head.weight"} | {theta}
+
+
+def test_a_layernorm_and_an_empty_list_of_lrpe_are_the_original_codes():
+    """This small folder was written by the original code, and so were the logits in it."""
+    model = TransNormerLLM.from_pretrained(GOLDEN.with_name("released_layernorm"))
+    assert (model.config.norm, model.config.lrpe_layers) == ("layernorm", (0, 1, 2))
+    expected = load_file(GOLDEN.with_name("released_layernorm") / "expected.safetensors")
+    torch.testing.assert_close(
+        model(expected["input_ids"]), expected["logits_prefill"], rtol=0, atol=3e-6
+    )
 
 
 def test_glu_dim_minus_one_and_unscaled_embeddings(folder):
@@ -251,6 +287,8 @@ def test_a_hostile_pickle_is_not_executed(folder, monkeypatch):
         (dict(vocab_size="absent", glu_dim="absent"), "lacks vocab_size, glu_dim"),
         (dict(linear_act_fun="sillu"), "activation is 'sillu', expected one of"),
         (dict(decoder_attention_heads=7), "7 heads do not divide hidden_dim 64"),
+        (dict(linear_use_lrpe_list=[]), "has 0 entries, expected one for each of 3 layers"),
+        (dict(linear_use_lrpe_list=[], linear_use_lrpe=True, decoder_layers=10**9), "0 entries"),
         (dict(linear_use_lrpe_list=[1, 0]), "has 2 entries, expected one for each of 3 layers"),
         (dict(decoder_attention_heads=None), "lacks decoder_attention_heads"),
         (dict(no_scale_embedding="yes"), "no_scale_embedding is 'yes', expected true or false"),

@@ -115,7 +115,7 @@ class HFTransNormer(PreTrainedModel, GenerationMixin):
         return model if device is None else model.to(device)
 
     def save_pretrained(self, save_directory: str | Path, **_) -> None:
-        """A folder in the released format, which the original code, too, reads."""
+        """A folder in the released format: see `TransNormerLLM.save_pretrained`."""
         self.network.save_pretrained(save_directory)
 
     def forward(

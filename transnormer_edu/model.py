@@ -122,7 +122,12 @@ class LanguageModel(nn.Module):
         return F.linear(self.model["final_norm"](x), self.model["embed_tokens"].weight)
 
     def save_pretrained(self, folder) -> None:
-        """Write config.json and model.safetensors, in the released format, whole or not at all."""
+        """Write config.json and model.safetensors, in the released format, whole or not at all.
+
+        The original code reads such a folder, too, to the same logits, where the config has none
+        but its choices. It knows of no other gate, glu_activation, decay, block, quantization or
+        absolute_position than the defaults, nor of norm "rmsnorm", and says nothing of those.
+        """
         checkpoint.save(folder, self)
 
     @classmethod

@@ -4,7 +4,8 @@
     RMSNorm     y = SRMSNorm(x) * gamma                              a learned weight
     LayerNorm   y = SRMSNorm(x - mean(x)) * gamma + beta             centred, weight and bias
 
-(arXiv 2307.14995.) The last two are PyTorch's own.
+(arXiv 2307.14995.) The last two are PyTorch's own, with the eps that the released models' code has
+for them: 1e-6, and for LayerNorm 1e-5.
 """
 
 from functools import partial
@@ -71,5 +72,5 @@ class SRMSNorm(nn.Module):
 NORMS = {
     "simplermsnorm": SRMSNorm,
     "rmsnorm": partial(nn.RMSNorm, eps=EPS),
-    "layernorm": partial(nn.LayerNorm, eps=EPS),
+    "layernorm": nn.LayerNorm,
 }

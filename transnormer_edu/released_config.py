@@ -42,6 +42,7 @@ RELEASED = {
     "glu_activation": "glu_activation",
     "decay": "decay",
 }
+MOST_LAYERS = 1000  # a list is not made for more: a config may say any number
 NEEDED = ("vocab_size", "dim", "layers", "heads", "glu_dim")
 
 
@@ -104,9 +105,14 @@ def _in_our_names(config_class, given: dict, where: str):
 
 
 def _lrpe_layers(given: dict, where: str) -> tuple[int, ...]:
-    """The layers with LRPE, from a list with one 0 or 1 for each layer."""
+    """The layers with LRPE, from a list with one 0 or 1 for each layer.
+
+    The original code takes an empty list, too: then linear_use_lrpe goes for all layers.
+    """
     flags = given["linear_use_lrpe_list"]
     layers = check.whole(f"{where}: decoder_layers", given["decoder_layers"])
+    if flags == [] and "linear_use_lrpe" in given and layers <= MOST_LAYERS:
+        flags = [given["linear_use_lrpe"]] * layers
     if not isinstance(flags, list) or any(flag not in (0, 1) for flag in flags):
         raise ValueError(f"{where}: linear_use_lrpe_list is {flags!r}, expected a list of 0, 1")
     if len(flags) != layers:
