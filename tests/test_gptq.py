@@ -98,6 +98,13 @@ def test_4_bit_weights_stay_4_bit_and_are_saved_as_such(tmp_path):
     assert all(torch.equal(state[n], t) for n, t in tensors.items() if not n.endswith("bias"))
 
 
+def test_plain_weights_are_not_called_4_bit(tmp_path):
+    config = released.config_of(FORM) | {"quantization_config": {"bits": 4, "quant_method": "gptq"}}
+    released.write_folder(tmp_path / FORM, FORM, released.random_tensors(FORM), config)
+    with pytest.raises(ValueError, match="safetensors: tensor .* but .*config.json says 4 bits"):
+        TransNormerLLM.from_pretrained(tmp_path / FORM)
+
+
 def test_4_bit_weights_in_shards_or_in_two_kinds_of_file(tmp_path):
     folder, _, tensors, _ = gptq_folder(tmp_path)
     model = TransNormerLLM.from_pretrained(folder, torch.float64)

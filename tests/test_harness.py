@@ -15,12 +15,11 @@ def test_a_small_local_task(tmp_path, monkeypatch):
     from lm_eval.models.huggingface import HFLM
     from transformers import PreTrainedTokenizerFast
 
-    from transnormer_edu.hf import HFTransNormer
+    import transnormer_edu.hf  # noqa: F401
     from transnormer_edu.tokenizer import Tokenizer
     from transnormer_edu.weights import small_model_folder
 
     folder = small_model_folder()
-    model = HFTransNormer.from_pretrained(folder, dtype="float32")
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_file=str(folder / "tokenizer.json"),
         bos_token="<s>", eos_token="</s>", pad_token="<pad>",
@@ -38,7 +37,9 @@ def test_a_small_local_task(tmp_path, monkeypatch):
         "test_split": "test", "doc_to_text": "text", "doc_to_choice": "choices",
         "doc_to_target": "label", "target_delimiter": "", "metric_list": [{"metric": "acc"}],
     }  # fmt: skip
-    harness = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=2, device="cpu")
+    harness = HFLM(
+        pretrained=str(folder), tokenizer=tokenizer, dtype="float32", batch_size=2, device="cpu"
+    )
     found = lm_eval.simple_evaluate(harness, tasks=[task], bootstrap_iters=0, log_samples=True)
     ours = Tokenizer.load(folder)
     best = []
@@ -47,7 +48,7 @@ def test_a_small_local_task(tmp_path, monkeypatch):
         expected = []
         for choice in row["choices"]:
             ids = torch.tensor([prompt + ours.encode(choice)])
-            shares = model.network(ids).log_softmax(-1)[0, len(prompt) - 1 : -1]
+            shares = harness.model.network(ids).log_softmax(-1)[0, len(prompt) - 1 : -1]
             own = ids[0, len(prompt) :, None]
             expected.append(shares.gather(1, own).sum().item())
         given = [response[0] for response in sample["filtered_resps"]]

@@ -149,6 +149,31 @@ def test_4_bits_a_later_series_and_a_revision(tmp_path):
     assert HFTransNormer.from_pretrained(tmp_path / third, **which).network.config.gate == 16
 
 
+def test_a_device_is_named_in_each_way_that_others_do():
+    """lm-evaluation-harness, for one, maps the empty name to its device."""
+    load = transformers.AutoModelForCausalLM.from_pretrained
+    import transnormer_edu.hf  # noqa: F401
+
+    for where in ("cpu", {"": "cpu"}, {"model": torch.device("meta"), "": torch.device("meta")}):
+        name = where if isinstance(where, str) else str(where[""])
+        assert load(GOLDEN, device_map=where).device.type == name
+    with pytest.raises(ValueError, match="device_map is .*'disk'.*; expected one device, as in"):
+        load(GOLDEN, device_map={"model": "cpu", "lm_head": "disk"})
+
+
+@torch.no_grad()
+def test_a_vocabulary_that_grew_is_saved_as_such(tmp_path):
+    from transnormer_edu.hf import HFTransNormer
+
+    model = HFTransNormer.from_pretrained(GOLDEN)
+    model.resize_token_embeddings(160, mean_resizing=False)
+    ids = torch.tensor([[5, 159, 7]])
+    logits = model(ids).logits
+    assert logits.shape == (1, 3, 160)
+    model.save_pretrained(tmp_path)
+    assert torch.equal(TransNormerLLM.from_pretrained(tmp_path)(ids), logits)
+
+
 def test_the_loss_leaves_padding_out():
     own = linear()
     ids, mask = padded([tokens(n, seed=n) for n in (5, 12)])

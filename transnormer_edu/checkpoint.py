@@ -94,6 +94,7 @@ def find(
     config = config_from_json(config_class, given, where, variant)
     stored = open_weights(folder)
     _check_sizes(where, config, stored)
+    _check_bits(where, config, stored)
     return Found(folder, config, stored)
 
 
@@ -182,6 +183,17 @@ def _check_sizes(where: str, config, stored: dict[str, Stored]) -> None:
         size = getattr(config, field, None)
         if isinstance(size, int) and size > 16 * longest:  # up to 16 numbers are packed into one
             raise ValueError(f"{where} says {field} {size}, but no tensor has an axis so long")
+
+
+def _check_bits(where: str, config, stored: dict[str, Stored]) -> None:
+    """ValueError for weights of full width that the config says are of few bits."""
+    form = getattr(config, "quantization", None)
+    if form is not None and not any(name.endswith(".qweight") for name in stored):
+        name = min(stored)
+        raise ValueError(
+            f"{stored[name].file}: tensor {name} and all others are stored as they are, but "
+            f"{where} says {form.bits} bits (quantization_config); expected a qweight"
+        )
 
 
 def _named_as_ours(stored: dict[str, Stored], config) -> dict[str, Stored]:

@@ -10,6 +10,7 @@ Folders are read and written by this package, nothing in them is executed. `mode
 TransNormerLLM itself. Needs transformers: pip install "transnormer-edu[hf]".
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -98,7 +99,7 @@ class HFTransNormer(PreTrainedModel, GenerationMixin):
         """As `TransNormerLLM.from_pretrained`, whose choices it takes, and a device.
 
         dtype    a type or its name; None or "auto": that of the weights
-        device   where the model goes (device_map says the same)
+        device   where the model goes; device_map says the same, also as {"": device}
 
         What else the library passes on, about its own way of loading, changes nothing here. (Its
         Auto classes want a config.json in the subfolder; this method takes the one above, too.)
@@ -109,9 +110,7 @@ class HFTransNormer(PreTrainedModel, GenerationMixin):
             str(name), None if dtype == "auto" else dtype, **check.present(**ours)
         )
         model = cls(HFConfig.of(network.config), network).eval()
-        device = choices.get("device", choices.get("device_map"))
-        if device in ("auto", "cuda"):
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = _one_device(choices.get("device", choices.get("device_map")))
         return model if device is None else model.to(device)
 
     def save_pretrained(self, save_directory: str | Path, **_) -> None:
@@ -171,6 +170,23 @@ class HFTransNormer(PreTrainedModel, GenerationMixin):
 
     def get_input_embeddings(self):
         return self.model["embed_tokens"]
+
+    def resize_token_embeddings(self, *args, **choices):
+        """As the library's; the network's own config, which is saved, follows."""
+        embedding = super().resize_token_embeddings(*args, **choices)
+        self.network.config = replace(self.network.config, vocab_size=embedding.num_embeddings)
+        return embedding
+
+
+def _one_device(where):
+    """The device that `where` names or maps the whole model to; None: where it is."""
+    if isinstance(where, dict):
+        if len(set(where.values())) != 1:
+            raise ValueError(f'device_map is {where}; expected one device, as in {{"": "cuda"}}')
+        (where,) = set(where.values())
+    if where in ("auto", "balanced", "balanced_low_0", "sequential", "cuda"):
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return where
 
 
 def _loss(logits: Tensor, labels: Tensor, mask: Tensor | None) -> Tensor:
