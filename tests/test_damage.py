@@ -117,6 +117,16 @@ def test_what_is_missing_beside_the_weights_is_named(saved):
         TransNormerLLM.from_pretrained(saved)
 
 
+def test_damage_is_not_taken_for_a_series_that_nobody_named(tmp_path):
+    """A saved TransNormerLLM3 says itself that its gate is thin, unless that word is damaged."""
+    folder = tmp_path / "TransNormerLLM3-15B"
+    linear(torch.float32, gate=4).save_pretrained(folder)
+    assert TransNormerLLM.from_pretrained(folder)
+    flipped(folder / "config.json", (folder / "config.json").read_bytes().index(b'"gate"') + 1)
+    with pytest.raises(ValueError, match="config.json is not as it was saved"):
+        TransNormerLLM.from_pretrained(folder)
+
+
 def test_without_the_index_changes_are_the_users_own(saved):
     config = json.loads((saved / "config.json").read_text())
     (saved / "config.json").write_text(json.dumps(config | {"linear_act_fun": "relu"}))

@@ -88,11 +88,11 @@ def find(
     """Open a folder or a repository without reading its weights; errors as in `from_pretrained`."""
     folder, beside = hub.split(hub.local_folder(name, subfolder), subfolder)
     given = read_config(beside)
-    if variant is None:
-        check_name(Path(name).name, given)
     where = str(beside / "config.json")
     config = config_from_json(config_class, given, where, variant)
     stored = open_weights(folder)
+    if variant is None:
+        check_name(Path(name).name, given)
     _check_sizes(where, config, stored)
     _check_bits(where, config, stored)
     return Found(folder, config, stored)
