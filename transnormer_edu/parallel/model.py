@@ -20,10 +20,15 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Replicate
 
 from transnormer_edu.config import TransNormerConfig
-from transnormer_edu.cross_entropy import IGNORED_LABEL, cross_entropy
+from transnormer_edu.cross_entropy import IGNORED_LABEL, autocast_type, cross_entropy
 from transnormer_edu.parallel.loss import split_cross_entropy
 from transnormer_edu.parallel.mesh import AXES, MeshShape, shards_of
-from transnormer_edu.parallel.order import features_as_released, parts_of, rows_by_heads
+from transnormer_edu.parallel.order import (
+    ProjectionByHeads,
+    features_as_released,
+    parts_of,
+    rows_by_heads,
+)
 from transnormer_edu.parallel.sequence import divide_sequence
 from transnormer_edu.parallel.tensor import divide_tensors
 
@@ -141,7 +146,7 @@ def divide(
     if shape.sequence > 1:
         divide_sequence(model, mesh["sequence"].get_group(), exchange)
     if linear:
-        _order_outputs(model)  # last: this process's rows, after they were divided
+        _order_outputs(model, shape.tensor)  # last: this process's rows, after they were divided
     whole = ParallelModel(model, mesh)
     _shard(whole, whole.shards, recompute, bf16, compiled)
     return whole
@@ -155,12 +160,23 @@ def _order_rows(model) -> None:
         gla.qkvu_proj.weight = nn.Parameter(weight.contiguous())
 
 
-def _order_outputs(model) -> None:
-    """What those projections give, again as GLA expects it."""
+def _order_outputs(model, tensor: int) -> None:
+    """What those projections give, again as GLA expects it.
+
+    A process with all heads orders the weight's rows once more: a few MB, where the features of
+    all tokens would be hundreds. One with some of them orders the features.
+    """
     for block in model.model["layers"]:
-        gla = block.token_mixer
-        back = partial(_as_released, parts_of(model.config), gla.heads)
-        gla.qkvu_proj.register_forward_hook(back)
+        gla, parts = block.token_mixer, parts_of(model.config)
+        if tensor == 1:
+            gla.qkvu_proj.forward = partial(_project, gla.qkvu_proj, parts, gla.heads)
+        else:
+            gla.qkvu_proj.register_forward_hook(partial(_as_released, parts, gla.heads))
+
+
+def _project(linear, parts, heads, x):
+    kind = autocast_type(x)
+    return ProjectionByHeads.apply(x.to(kind), linear.weight.to(kind), parts, heads)
 
 
 def _as_released(parts, heads, module, inputs, out):

@@ -8,6 +8,7 @@ stand in four places; by heads they are one run of rows, whatever the number of 
 engine keeps this one projection by heads, and reads and writes the released order at its border.
 """
 
+import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
@@ -28,6 +29,28 @@ def rows_as_released(weight: Float[Tensor, "rows d"], parts: int, heads: int):
 def features_as_released(x: Float[Tensor, "b n rows"], parts: int, heads: int):
     """The projection's output by heads, as `GLA.project` expects it."""
     return rearrange(x, "b n (h p e) -> b n (p h e)", p=parts, h=heads)
+
+
+class ProjectionByHeads(torch.autograd.Function):
+    """y = x W^T in the released order, for a W by heads.
+
+    The weight in the released order is made twice rather than kept: FSDP lets go of W after the
+    forward, and a copy of it would stay.
+    """
+
+    @staticmethod
+    def forward(ctx, x, weight, parts, heads):
+        ctx.save_for_backward(x, weight)
+        ctx.order = parts, heads
+        return x @ rows_as_released(weight, parts, heads).mT
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, weight = ctx.saved_tensors
+        rows = grad.flatten(0, -2).mT @ x.flatten(0, -2)
+        return (
+            grad @ rows_as_released(weight, *ctx.order), rows_by_heads(rows, *ctx.order), None, None
+        )  # fmt: skip
 
 
 def weights_by_heads(tensors: dict[str, Tensor], config) -> dict[str, Tensor]:
