@@ -60,7 +60,7 @@ class _PieceByPiece(torch.autograd.Function):
             total = total + loss_and_gradient_(z, asked, IGNORED_LABEL).sum()
             if wanted:
                 dx.append(z @ words)
-                d_words = _add_product(d_words, z.T, piece)
+                d_words = add_product(d_words, z.T, piece)
         count = (labels != IGNORED_LABEL).sum() if count is None else count
         if wanted:
             ctx.save_for_backward(torch.cat(dx), d_words, count)
@@ -76,10 +76,8 @@ class _PieceByPiece(torch.autograd.Function):
         return dx, d_words, None, None, None
 
 
-def _add_product(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """total + a b, the sum kept in total's type: on a GPU also where a and b are narrower."""
-    if a.dtype == total.dtype:
-        return total.addmm_(a, b)
-    if total.is_cuda:
+def add_product(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """total + a b, added up in total's type, although a and b may be narrower."""
+    if a.dtype != total.dtype and total.is_cuda:
         return torch.addmm(total, a, b, out_dtype=total.dtype)
-    return total.add_(a @ b)
+    return total.addmm_(a.to(total.dtype), b.to(total.dtype))  # in place: autocast lets it be

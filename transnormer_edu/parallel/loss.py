@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from transnormer_edu.cross_entropy import IGNORED_LABEL, PIECE, autocast_type
+from transnormer_edu.cross_entropy import IGNORED_LABEL, PIECE, add_product, autocast_type
 
 
 def split_cross_entropy(
@@ -41,8 +41,9 @@ class _OwnWords(torch.autograd.Function):
         for piece, asked in zip(rows.split(size), labels.split(size), strict=True):
             loss, dz = _loss_and_gradient_((piece @ own.T).to(wide), asked, first, group)
             total = total + loss.sum()
-            dx.append(dz.to(narrow) @ own)
-            d_words += dz.T @ piece.to(wide)
+            dz = dz.to(narrow)
+            dx.append(dz @ own)
+            d_words = add_product(d_words, dz.T, piece)
         dx = torch.cat(dx).to(wide)
         dist.all_reduce(dx, group=group)
         ctx.save_for_backward(dx, d_words, count)

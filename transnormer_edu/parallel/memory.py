@@ -161,9 +161,6 @@ def kept_by_block(job: Job, layer: int) -> int:
     fused = gate and t == 1
     token += 4 * h if fused else 4 * h + 4 + 2 * h + 2 * h * gate
     token += 6 * g + 2 * g * (config.glu_activation != "none")
-    if job.shape.sequence > 1:
-        doubled = 2 if job.has_lrpe(layer) else 1  # k, v and q once more: for the state
-        token += (4 * doubled + 2) * h
     if job.has_lrpe(layer):
         token += 8 * h
     angles = 24 * h * job.stretch * job.has_lrpe(layer)  # q, k: angle, sin, cos; for all rows
@@ -182,7 +179,7 @@ def _state(job, layer):
     wanted = max(1, min(MULTIPROCESSORS // heads, job.stretch // 128))
     segments = -(-job.stretch // (-(-job.stretch // (wanted * 64)) * 64))
     borders = segments if segments > 1 else 0
-    handed_on = 0.5 if job.shape.sequence > 1 else 0  # what came in, in bfloat16
+    handed_on = job.shape.sequence > 1  # what came in
     return int((borders + handed_on) * state_bytes(job, layer))
 
 
@@ -202,10 +199,11 @@ def _in_backward(job, layer):
 
 
 def _loss(job):
-    """The loss's own: logits of a piece and of the one before, or the words' gradient twice."""
+    """The loss's own: logits of a piece beside those of the one before, or beside the words'
+    gradient twice, while a product is added to it."""
     own = job.config.vocab_size // job.shape.tensor
     rows = min(job.tokens, max(1, PIECE["cuda"] // own))
-    each, before = (2, 2) if job.shape.tensor == 1 else (6, 4)  # bytes; divided, in float32 too
-    logits, before = each * rows * own, before * rows * own * (job.tokens > rows)
     narrow, wide, x = 2 * job.embedding, 4 * job.embedding, 2 * job.config.dim * job.tokens
-    return narrow + wide + 2 * x + logits + max(before, wide)
+    logits = 2 * rows * own
+    computed = (1 if job.shape.tensor == 1 else 3) * logits  # divided, in float32 too
+    return narrow + wide + 2 * x + max(computed + logits * (job.tokens > rows), logits + wide)

@@ -18,6 +18,7 @@ from functools import partial
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from transnormer_edu import check
 from transnormer_edu.lightning import lightning_attention
@@ -43,27 +44,39 @@ def sequence_attention(
     keep = torch.exp(-rate.to(wide) * q.shape[2])[:, None, None]
     make = partial(EXCHANGES[exchange], group, keep)
     message = _Message(make)
-    own_state = _Start.apply(state_after(k, v, rate), message)
+    own_state = _Start.apply(_again(state_after, k, v, rate), message)
     o = lightning_attention(q, k, v, rate)
     state = _Finish.apply(own_state, message)
-    return o + read(q, state, rate).to(o.dtype)
+    return o + _again(read, q, state, rate).to(o.dtype)
 
 
 def state_after(k: Tensor, v: Tensor, rate: Tensor) -> Float[Tensor, "b h dk dv"]:
-    """S = sum_s lambda^(m-1-s) k_s v_s^T, in float32 or wider."""
+    """S = sum_s lambda^(m-1-s) k_s v_s^T, in float32 or wider, also under autocast."""
     wide = torch.promote_types(v.dtype, torch.float32)
     state = 0
-    for k_c, v_c in zip(k.split(STRETCH, dim=2), v.split(STRETCH, dim=2), strict=True):
-        m = k_c.shape[2]
-        fade = _left(rate.to(wide), m).flip(1) * torch.exp(rate.to(wide))[:, None]
-        keep = torch.exp(-rate.to(wide) * m)[:, None, None]
-        state = keep * state + k_c.to(wide).mT @ (fade[..., None] * v_c.to(wide))
+    with _exact(v):
+        for k_c, v_c in zip(k.split(STRETCH, dim=2), v.split(STRETCH, dim=2), strict=True):
+            m = k_c.shape[2]
+            fade = _left(rate.to(wide), m).flip(1) * torch.exp(rate.to(wide))[:, None]
+            keep = torch.exp(-rate.to(wide) * m)[:, None, None]
+            state = keep * state + k_c.to(wide).mT @ (fade[..., None] * v_c.to(wide))
     return state
 
 
 def read(q: Tensor, state: Tensor, rate: Tensor) -> Float[Tensor, "b h m dv"]:
-    """lambda^(t+1) q_t S."""
-    return (_left(rate.to(state.dtype), q.shape[2])[..., None] * q.to(state.dtype)) @ state
+    """lambda^(t+1) q_t S, in the state's type."""
+    with _exact(q):
+        return (_left(rate.to(state.dtype), q.shape[2])[..., None] * q.to(state.dtype)) @ state
+
+
+def _again(function, *given) -> Tensor:
+    """Computed once more in the backward: q, k, v are kept anyway, their copies in float32 not."""
+    return checkpoint(function, *given, use_reentrant=False, preserve_rng_state=False)
+
+
+def _exact(x: Tensor) -> torch.autocast:
+    """Autocast would round what a product is given, whatever type that was brought to."""
+    return torch.autocast(x.device.type, enabled=False)
 
 
 def divide_sequence(model: nn.Module, group, exchange: str = "ring") -> None:
