@@ -147,4 +147,4 @@ def main(path, which=""):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
