@@ -28,6 +28,14 @@ def train(
     contexts: Contexts = None,
     tokens: Annotated[int | None, typer.Option(help="Of each update, for all alike.")] = None,
     parts: Annotated[int, typer.Option(help="Passes whose gradients make an update.")] = 1,
+    compiled: Annotated[
+        bool | None,
+        typer.Option(
+            "--compiled/--eager",
+            help="torch.compile for each block, or not. A CPU needs a C++ compiler and minutes.",
+            show_default="compiled on a GPU",
+        ),
+    ] = None,
     device: Device = "auto",
     seconds: Seconds = None,
     commit: Commit = None,
@@ -39,7 +47,8 @@ def train(
     kind = results.device.type
     contexts = _numbers(contexts) or training.CONTEXTS[kind]
     tokens = tokens or training.TOKENS[kind]
-    _say(training.rows(results, config, names, contexts, tokens, parts))
+    compiled = kind == "cuda" if compiled is None else compiled
+    _say(training.rows(results, config, names, contexts, tokens, parts, compiled))
 
 
 def decode(

@@ -59,10 +59,10 @@ def test_training_rows(file):
 def test_where_memory_ends_an_update_has_more_parts(file, monkeypatch):
     measure = training.measure
 
-    def in_little_memory(name, config, row, device):
+    def in_little_memory(name, config, row, device, compiled):
         if row["batch"] > 1:
             raise torch.OutOfMemoryError("too much")
-        return measure(name, config, row, device)
+        return measure(name, config, row, device, compiled)
 
     monkeypatch.setattr(training, "measure", in_little_memory)
     list(training.rows(file, TINY, ("twin",), (8,), 32, 1))
@@ -185,7 +185,7 @@ def test_all_rows_on_a_gpu(tmp_path):
     file = Results(tmp_path / "gpu.json", torch.device("cuda"), "tiny")
     config = replace(TINY, dim=256, hidden_dim=256, glu_dim=128)
     names = contestants.present(contestants.NAMES)
-    list(training.rows(file, config, names, (128, 256), 512, 1))
+    list(training.rows(file, config, names, (128, 256), 512, 1, compiled=True))
     list(decoding.rows(file, config, names, (128, 256), (12, 64)))
     list(prefill.rows(file, config, names, (128,)))
     for row in stored(file):

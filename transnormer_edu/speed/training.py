@@ -4,7 +4,7 @@
 
 6 N: every weight takes part in one multiplication and one addition per token, and in twice as many
 in the backward (attention itself is not counted). An update is that of `FastRun`: forward, loss,
-backward, clipping, AdamW; on a GPU in bf16 with compiled blocks, recorded once as a CUDA graph.
+backward, clipping, AdamW; on a GPU in bf16, recorded once as a CUDA graph. Blocks can be compiled.
 """
 
 from collections.abc import Iterator
@@ -27,8 +27,9 @@ WARM, TIMED = BEFORE_RECORDING + 1, 5  # updates
 
 
 def rows(
-    results: Results, config: TransNormerConfig, names: tuple[str, ...], contexts, tokens, parts
-) -> Iterator[str]:
+    results: Results, config: TransNormerConfig, names: tuple[str, ...], contexts, tokens, parts,
+    compiled: bool = False,
+) -> Iterator[str]:  # fmt: skip
     """Every context for every model: at `parts` passes for an update, more where memory ends.
 
     A softmax model is measured with its fastest attention of that shape, found by measuring.
@@ -44,13 +45,13 @@ def rows(
         while tokens % (context * cut) == 0:
             row = {"what": "train", "model": name, "context": context}
             row |= {"batch": tokens // context // cut, "parts": cut}
-            yield from results.add(row, partial(train_row, name, config, row, results))
+            yield from results.add(row, partial(train_row, name, config, row, results, compiled))
             if NO_MEMORY not in results.skipped(row):
                 break
             cut *= 2
 
 
-def train_row(name, config, row, results) -> dict:
+def train_row(name, config, row, results, compiled) -> dict:
     """What is measured for a row of one model, by the attention that is fastest for it."""
     device = results.device
     ways = [None]
@@ -58,7 +59,9 @@ def train_row(name, config, row, results) -> dict:
         contestants.forget()
         shape = row["batch"], config.heads, row["context"], config.dim // config.heads
         ways = list(contestants.softmax_speeds(shape, device, compute_type(device), training=True))
-    found, way = _by_the_first_that_runs(ways, partial(measure, name, config, row, device))
+    found, way = _by_the_first_that_runs(
+        ways, partial(measure, name, config, row, device, compiled)
+    )
     used = 6 * found["parameters"] * found["tokens_per_s"]
     found["of_matmul_rate"] = used / results.all["matmul_flop_per_s"]
     return found | ({"softmax": way.name} if way else {})
@@ -76,7 +79,7 @@ def _by_the_first_that_runs(ways, measured) -> tuple:
     raise RuntimeError("no softmax attention runs at this shape")
 
 
-def measure(name, config, row, device) -> dict:
+def measure(name, config, row, device, compiled) -> dict:
     """Seconds of an update and what follows from it; memory that the forward pass keeps."""
     contestants.forget()
     model = contestants.build(name, config, device)
@@ -88,7 +91,7 @@ def measure(name, config, row, device) -> dict:
     draw = torch.Generator().manual_seed(0)
     windows = (settings.steps, batch * parts, context)
     ids = torch.randint(3, config.vocab_size, windows, generator=draw, dtype=torch.int32)
-    run = FastRun(model, ids, settings, compiled=device.type == "cuda")
+    run = FastRun(model, ids, settings, compiled=compiled)
     eager = run.held_out_loss(ids[0])
     run.run(1)
     run.optimizer.zero_grad(set_to_none=True)
@@ -99,6 +102,7 @@ def measure(name, config, row, device) -> dict:
     timed = range(WARM + 1, settings.steps + 1)
     ms = 1e3 * typical((run.run(step) for step in timed), device)
     return {
+        "compiled": compiled,
         "tokens_per_update": settings.tokens_per_step,
         "parameters": contestants.parameters(model),
         "ms": ms,
