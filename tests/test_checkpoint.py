@@ -4,6 +4,8 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -122,6 +124,21 @@ def test_glu_dim_minus_one_and_unscaled_embeddings(folder):
     (folder / INDEX).unlink()  # its checksums would refuse the change
     change_config(folder, glu_dim=-1)
     assert TransNormerLLM.from_pretrained(folder).config.glu_dim == 18
+
+
+def test_a_model_is_opened_without_loading_a_compiler():
+    """PyTorch's takes more than a second to import, and initialising shapes alone would do it."""
+    program = (
+        "import sys, transnormer_edu as t, transnormer_edu.info as info\n"
+        "model = t.TransNormerLLM.from_pretrained(sys.argv[1])\n"
+        "info.summarise(model.config)\n"
+        "assert all(parameter.device.type == 'cpu' for parameter in model.parameters())\n"
+        "print('torch._dynamo' in sys.modules)"
+    )
+    for name in ("released_small", "released_layernorm"):
+        command = [sys.executable, "-c", program, str(GOLDEN.with_name(name))]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout.split() == ["False"]
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "bin"])

@@ -119,9 +119,10 @@ def test_damaged_and_missing_ones_are_named(sentencepiece_folder, tiktoken_folde
     with pytest.raises(ValueError, match=r"small\.tiktoken .*\(no piece for the byte 99\)"):
         load_tokenizer(tiktoken_folder).encode("abc")
     (tiktoken_folder / "small.tiktoken").unlink()
-    (sentencepiece_folder / MODEL).write_bytes(b"nothing of the kind")
-    with pytest.raises(ValueError, match=r"tokenizer\.model cannot be read"):
-        load_tokenizer(sentencepiece_folder)
+    for damage in (b"nothing of the kind", b""):
+        (sentencepiece_folder / MODEL).write_bytes(damage)
+        with pytest.raises(ValueError, match=r"tokenizer\.model cannot be read"):
+            load_tokenizer(sentencepiece_folder)
 
 
 def test_no_tokenizer_and_no_library(tmp_path, monkeypatch):

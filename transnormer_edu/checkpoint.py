@@ -29,6 +29,7 @@ from transnormer_edu.released_config import (
     config_to_json,
     read_config,
 )
+from transnormer_edu.undrawn import shapes_alone
 from transnormer_edu.weight_files import (
     WEIGHTS,
     Stored,
@@ -54,7 +55,7 @@ def load(
     """A model of `model_class` with config and weights of a folder; see `from_pretrained`."""
     dtype = None if dtype is None else check.float_type("dtype", dtype)
     folder, config, stored = find(name, model_class.config_class, variant, subfolder)
-    with torch.device("meta"):
+    with shapes_alone():
         model = model_class(config)
     quantised = getattr(config, "quantization", None)
     if quantised is not None:

@@ -6,13 +6,13 @@ parameters are counted in a second.
 
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
 from transnormer_edu.config import TransNormerConfig
 from transnormer_edu.layers import GLA
 from transnormer_edu.pretrained import MODELS
 from transnormer_edu.transformer import SoftmaxAttention, TransformerConfig
+from transnormer_edu.undrawn import shapes_alone
 
 Config = TransNormerConfig | TransformerConfig
 
@@ -78,7 +78,7 @@ def summarise(config: Config) -> Summary:
     """
     if not isinstance(config, Config):
         raise TypeError(f"config is a {type(config).__name__}, expected a model's config")
-    with torch.device("meta"):
+    with shapes_alone():
         model = MODELS[config.model_type](config)
     matrices = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Linear))
     head = config.vocab_size * config.dim

@@ -23,9 +23,10 @@ def frequency_ladder(heads: int, head_dim: int) -> Float[Tensor, "h 1 d"]:
     It falls from 1 in the first feature of the first head to about 1e-8 in the last of the last.
     """
     features = check.whole("heads", heads) * check.whole("head_dim", head_dim)
-    j = torch.arange(features, dtype=torch.float64)
+    j = torch.arange(features, dtype=torch.float64, device="cpu")  # as in `shapes_alone`
     ladder = 10000 ** (-2 * j / features)
-    return ladder.to(torch.get_default_dtype()).reshape(heads, 1, head_dim)
+    ladder = ladder.to(torch.get_default_device(), torch.get_default_dtype())
+    return ladder.reshape(heads, 1, head_dim)
 
 
 def lrpe(

@@ -95,6 +95,8 @@ class SentencePieceTokenizer(ReleasedTokenizer):
             self._model = library.SentencePieceProcessor(model_proto=data)
         except (RuntimeError, OSError) as error:
             raise self._damaged(error) from None
+        if not self._model.vocab_size():
+            raise self._damaged("it is empty")
         self.bos_id, self.eos_id = self._model.bos_id(), self._model.eos_id()
         self.pad_id = max(self._model.pad_id(), 0)  # the released models pad with 0
 

@@ -23,14 +23,13 @@ No moment needs all of it: `moments` has those that can be the largest, `peak` t
 from dataclasses import dataclass
 from functools import cached_property
 
-import torch
-
 from transnormer_edu import check
 from transnormer_edu.config import TransNormerConfig
 from transnormer_edu.cross_entropy import PIECE
 from transnormer_edu.layers import Block
 from transnormer_edu.parallel.mesh import MeshShape
 from transnormer_edu.parallel.order import parts_of
+from transnormer_edu.undrawn import shapes_alone
 
 PARTS = ("weights", "gradients", "optimiser", "activations", "state", "buffers")
 MULTIPROCESSORS = 132  # of an H100: as many segments does the kernel cut a text into, at most
@@ -101,7 +100,7 @@ class Job:
 
     @cached_property
     def _whole_block(self) -> int:
-        with torch.device("meta"):
+        with shapes_alone():
             return sum(p.numel() for p in Block(self.config, 0).parameters())
 
 

@@ -32,6 +32,7 @@ from transnormer_edu.released_tokenizers import load_tokenizer
 from transnormer_edu.run_folder import RunFolder, save_model
 from transnormer_edu.settings import TrainSettings
 from transnormer_edu.train import Trainer
+from transnormer_edu.undrawn import shapes_alone
 
 
 class OwnRows:
@@ -195,7 +196,7 @@ def _cut(folder, run: RunFolder, step: int) -> None:
 
 
 def _write_weights(folder, inside, tensors, tokenizer, about) -> None:
-    with torch.device("meta"):
+    with shapes_alone():
         model = MODELS[inside.config.model_type](inside.config)
     model.load_state_dict(tensors, assign=True)
     save_model(folder, model, tokenizer, about)
