@@ -99,7 +99,6 @@ def bad_input(folder):
         ([*new[:-1], two], "already holds a training run: go on with it"),
         (["train", "--from", two, "--steps", 1], "steps is 1 and"),
         (["train", "--from", two, "--dim", 8], "--dim is settled by"),
-        (["train", "--from", folder / "one"], "is a run of one process: go on without torchrun"),
         (["train", "--from", folder / "none"], "none"),
         (["train", "--from", no_notes], "is damaged"),
         (["train", "--from", short], "is damaged"),
@@ -157,6 +156,23 @@ def test_a_run_goes_on_with_another_mesh(folder):
     exported = TransNormerLLM.from_pretrained(folder / "exported").state_dict()
     for name, weight in TransNormerLLM.from_pretrained(run / "last").state_dict().items():
         torch.testing.assert_close(exported[name], weight.half(), rtol=0, atol=0)
+
+
+def test_a_run_of_one_process_goes_on_with_many(folder):
+    """The losses of one process that goes on; its moments count: without them step 6 differs."""
+    for name in ("goes on", "is divided"):
+        shutil.copytree(folder / "one", folder / name)
+    more = ["train", "--steps", 8, "--from"]
+    assert transnormer(*more, folder / "goes on").exit_code == 0
+    torchrun(
+        2, "transnormer_edu", *more, folder / "is divided", "--tensor-parallel", 2, module=True
+    )
+    assert len(losses(folder / "is divided")) == 8
+    torch.testing.assert_close(
+        losses(folder / "is divided"), losses(folder / "goes on"), rtol=1e-4, atol=1e-4
+    )
+    assert not (folder / "is divided" / "checkpoint.pt").exists()
+    assert newest(folder / "is divided").name == "00000008"
 
 
 def test_processes_share_a_prepared_text(folder):

@@ -97,6 +97,18 @@ def restore(path: Path, model: nn.Module, optimizer) -> None:
         set_optimizer_state_dict(model, optimizer, state["optimizer"])
 
 
+def store(run: str | Path, model: nn.Module, optimizer, step: int, notes: dict) -> None:
+    """The checkpoint that a divided model would write, of a model in one process."""
+    state = state_of(model, optimizer if step else None)
+    state["model"] = weights_by_heads(state["model"], model.config)
+    for name, kept in state.get("optimizer", {}).get("state", {}).items():
+        for moment in ("exp_avg", "exp_avg_sq"):
+            kept |= {moment: weights_by_heads({name: kept[moment]}, model.config)[name]}
+    path = Path(run) / FOLDER / f"{step:08d}"
+    _begin(path, notes)
+    dcp.save(state, checkpoint_id=path, no_dist=True)
+
+
 def state_of(model: nn.Module, optimizer=None) -> dict:
     """Weights, and what the optimizer remembers: this process's parts."""
     state = {"model": get_model_state_dict(model)}

@@ -34,15 +34,8 @@ class Mesh:
         return cls(shape, choices)
 
     def is_run(self, folder: Path) -> bool:
-        """Whether a run of many processes can go on from here. ValueError for one of one."""
-        if newest(folder) is not None:
-            return True
-        if is_run(folder):
-            raise ValueError(
-                f"{folder} is a run of one process: go on without torchrun and its options, or "
-                f"begin a new run from its weights, --from {folder / 'best'}"
-            )
-        return False
+        """Whether a run, of many processes or of one, can go on from here."""
+        return newest(folder) is not None or is_run(folder)
 
     def new(self, model: nn.Module, tokenizer, corpus, settings: TrainSettings, folder: Path):
         """A run that begins in `folder`; where torchrun restarts, the same run goes on there."""

@@ -20,6 +20,7 @@ from transnormer_edu.parallel.checkpoints import (
     newest,
     notes_of,
     restore,
+    store,
     sweep,
     whole_weights,
 )
@@ -29,9 +30,10 @@ from transnormer_edu.parallel.processes import is_first, on_first
 from transnormer_edu.pretrained import MODELS
 from transnormer_edu.released_config import config_from_json
 from transnormer_edu.released_tokenizers import load_tokenizer
-from transnormer_edu.run_folder import RunFolder, save_model
+from transnormer_edu.run_folder import CHECKPOINT, RunFolder, is_run, save_model
 from transnormer_edu.settings import TrainSettings
 from transnormer_edu.train import Trainer
+from transnormer_edu.train import resume as resume_alone
 from transnormer_edu.undrawn import shapes_alone
 
 
@@ -122,12 +124,7 @@ class ParallelTrainer(Trainer):
         """Begin a checkpoint: everything the next step depends on."""
         if self.folder is None:
             return
-        notes = {
-            "about": self.about() | {"source": self.corpus.source},
-            "step": self.step, "looks": self.looks, "seconds": self.seconds,
-            "best": self.best if self.looks else None,
-        }  # fmt: skip
-        self.checkpoints.save(self.model.model, self.optimizer, self.step, notes)
+        self.checkpoints.save(self.model.model, self.optimizer, self.step, notes_on(self))
 
     def _save_interrupted(self) -> None:
         """The processes may stand at different steps: the checkpoint of before has to do."""
@@ -142,14 +139,34 @@ class ParallelTrainer(Trainer):
         self.checkpoints.last = path
 
 
+def notes_on(trainer: Trainer) -> dict:
+    """What the next step depends on, beside weights and moments; the batches follow from `step`."""
+    return {
+        "about": trainer.about() | {"source": trainer.corpus.source},
+        "step": trainer.step, "looks": trainer.looks, "seconds": trainer.seconds,
+        "best": trainer.best if trainer.looks else None,
+    }  # fmt: skip
+
+
+def from_one_process(folder: str | Path) -> None:
+    """Turn the checkpoint.pt of a run of one process into a checkpoint that any mesh reads."""
+    trainer = resume_alone(folder)
+    store(folder, trainer.model, trainer.optimizer, trainer.step, notes_on(trainer))
+    (Path(folder) / CHECKPOINT).unlink()
+
+
 def resume(
     folder: str | Path, shape: MeshShape, corpus=None, steps: int | None = None, **choices
 ) -> ParallelTrainer:
     """The run in `folder` after its last whole checkpoint, on any mesh; choices as in `divide`.
 
+    A run of one process becomes one of many.
+
     Errors: FileNotFoundError without a checkpoint; ValueError for another corpus or tokenizer than
     the run began with, or a mesh that does not fit.
     """
+    if newest(folder) is None and is_run(folder):
+        on_first(from_one_process, folder)
     path = newest(folder)
     if path is None:
         raise FileNotFoundError(f"there is no whole checkpoint in {folder}: begin a new run")
