@@ -31,8 +31,7 @@ def srmsnorm(x: Float[Tensor, "*rows d"], eps: float = EPS) -> Float[Tensor, "*r
 
 def _with_rho(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    squares = torch.linalg.vecdot(wide, wide)[..., None]  # their gradient: one product
-    rho = torch.rsqrt(squares / x.shape[-1] + eps)
+    rho = torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
     return (wide * rho).to(x.dtype), rho
 
 
