@@ -92,6 +92,14 @@ def test_srmsnorm_is_registered(device, dtype):
     torch.library.opcheck(torch.ops.transnormer.srmsnorm.default, (x, u, 1e-6))
 
 
+def decode_and_compare(q, k, v, rate, state, o, final, lrpe=lambda t: {}):
+    """Each step's output and the state that they leave; q, k, v (b, n, h, ...), o (b, h, n, dv)."""
+    for t in range(q.shape[1]):
+        got = kernels.decode_step(q[:, t], k[:, t], v[:, t], rate, state, **lrpe(t))
+        assert error(got.flatten(), o[:, :, t].flatten()) <= BOUND[q.dtype]
+    assert error(state, final) <= 1e-5
+
+
 @pytest.mark.parametrize("dk, dv", [(16, 16), (40, 24), (3, 5), (256, 128)])
 @EVERYWHERE
 def test_decode_steps_follow_the_recurrence(device, dtype, dk, dv):
@@ -101,10 +109,7 @@ def test_decode_steps_follow_the_recurrence(device, dtype, dk, dv):
     rate = torch.tensor([0.0, 0.37, 8.0], device=device)
     state = torch.randn(b, h, dk, dv, device=device)
     o, final = recurrence(*(x.transpose(1, 2) for x in (q, k, v)), rate, state)
-    for t in range(n):
-        got = kernels.decode_step(q[:, t], k[:, t], v[:, t], rate, state)
-        assert error(got.flatten(), o[:, :, t].flatten()) <= BOUND[dtype]
-    assert error(state, final) <= 1e-5
+    decode_and_compare(q, k, v, rate, state, o, final)
 
 
 @pytest.mark.parametrize("features, dv", [(8, 16), (11, 5), (128, 128)])
@@ -121,11 +126,8 @@ def test_decode_step_turns_q_and_k_by_their_position(device, dtype, features, dv
     angle = (theta[:, 0] * position[:, :, None, None]).double()  # the angle itself is float32
     turned = (torch.cat([x * angle.cos(), x * angle.sin()], dim=-1) for x in (q, k))
     o, final = recurrence(*(x.transpose(1, 2) for x in (*turned, v)), rate, state)
-    for t in range(n):
-        lrpe = {"theta": theta, "position": position[:, t]}
-        got = kernels.decode_step(q[:, t], k[:, t], v[:, t], rate, state, **lrpe)
-        assert error(got.flatten(), o[:, :, t].flatten()) <= BOUND[dtype]
-    assert error(state, final) <= 1e-5
+    lrpe = lambda t: {"theta": theta, "position": position[:, t]}  # noqa: E731
+    decode_and_compare(q, k, v, rate, state, o, final, lrpe)
 
 
 @ANYWHERE

@@ -6,8 +6,8 @@
 
 Both models are there at once and take turns, so that a device that grows warm slows both. An update
 is that of `Trainer`: bf16 autocast on a GPU, loss, backward, clipping, a look at both numbers (for
-which a GPU has to come to rest), AdamW. FSDP costs the host a millisecond a block; that shows where
-a GPU is done with a block sooner, so with few tokens.
+which a GPU has to come to rest), AdamW. FSDP keeps the host busy for a while at each block; that
+shows where the GPU is done with a block sooner, so with few tokens.
 """
 
 import time
