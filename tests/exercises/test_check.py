@@ -1,6 +1,8 @@
 """The public check: in a process of its own, which stays warm and can be killed."""
 
 import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -123,6 +125,25 @@ def f(*inputs):
 """
     with pytest.raises(Wrong, match="RuntimeError: True"):
         check("11.5", in_a_notebook(source))
+
+
+def test_no_check_imports_the_compiler_half_way():
+    """torch._dynamo takes two seconds of the processor: all that a function has."""
+    script = """
+import sys
+from transnormer_edu.exercises.catalog import every
+from transnormer_edu.exercises.judge import judge
+from transnormer_edu.exercises.worker import _warm_up
+
+for exercise in sorted(every(), key=lambda e: e.number.startswith("11.")):  # which has it anyway
+    _warm_up(exercise.number)
+    before = "torch._dynamo" in sys.modules
+    judge(exercise, exercise.reference)
+    if ("torch._dynamo" in sys.modules) != before:
+        sys.exit(f"judging {exercise.number} imported torch._dynamo")
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
 
 
 def test_a_lambda_can_be_printed_on_every_system(monkeypatch):

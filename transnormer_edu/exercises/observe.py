@@ -40,6 +40,11 @@ class NoMap(TorchDispatchMode):
         super().__init__()
         self.n = n
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Else PyTorch imports its compiler in the middle of a check: two seconds."""
+        return False
+
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         result = operation(*args, **(kwargs or {}))
         for x in flat(result):
