@@ -65,7 +65,7 @@ class Protocol:
     context: int = 512
     seeds: tuple[int, ...] = (1, 2, 3)
     tuning_seed: int = 0
-    rates: tuple[float, ...] = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
+    rates: tuple[float, ...] = (2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
     looks: int = 10
     device: str = "auto"
 
