@@ -3,7 +3,9 @@
 import csv
 import itertools
 import json
+import re
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import torch
@@ -67,14 +69,30 @@ def test_a_hundred_steps_in_fp32_follow_the_log(logged):
     assert tokenizer.fingerprint == about["tokenizer_sha256"]
     torch.manual_seed(settings.seed)
     trainer = Trainer(TransNormerLLM(config), tokenizer, corpus, settings)
-    with (logged / "log.csv").open() as file:
-        log = [float(line["loss"]) for line in csv.DictReader(file)]
-    assert len(log) == 100
+    log = _logged_losses(logged)["loss"]
     losses = [step.loss for step in itertools.islice(trainer, 100)]
     # Near step 38, at nearly the full rate, a rounding grows a thousandfold in a few steps: before
-    # it losses are the same, after it they keep to the log, and single steps scatter by up to 0.02.
+    # it losses are the same, after it their means keep to the log, which is the mean of four runs.
     assert losses[:30] == pytest.approx(log[:30], abs=1e-4)
     assert _tens(losses) == pytest.approx(_tens(log), abs=0.02)
+
+
+@pytest.mark.parametrize("logged", sorted(FP32.iterdir()), ids=lambda folder: folder.name)
+def test_the_log_in_fp32_is_the_mean_of_runs_that_differ_in_rounding(logged):
+    columns = _logged_losses(logged)
+    mean, runs = columns.pop("loss"), list(columns.values())
+    assert len(runs) == 4 and all(len(run) == 100 for run in runs)
+    assert mean == pytest.approx([fmean(step) for step in zip(*runs, strict=True)], abs=1e-6)
+    assert all(run[:30] == pytest.approx(mean[:30], abs=1e-4) for run in runs)
+    off = max(abs(a - b) for run in runs for a, b in zip(_tens(run), _tens(mean), strict=True))
+    assert re.search(rf"`{logged.name}/`.*\| {off:.3f}\b", (FP32.parent / "README.md").read_text())
+
+
+def _logged_losses(folder: Path) -> dict[str, list[float]]:
+    """What a log holds: "loss", and the runs of which it is the mean."""
+    with (folder / "log.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    return {name: [float(line[name]) for line in lines] for name in lines[0] if name != "step"}
 
 
 def _tens(losses: list[float]) -> list[float]:

@@ -103,7 +103,7 @@ def learn(
     20 steps, then half a cosine.
     """
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0, fused=True)
     up = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / 20, total_iters=20)
     down = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps - 20, 1))
     plan = torch.optim.lr_scheduler.SequentialLR(optimizer, [up, down], milestones=[20])
