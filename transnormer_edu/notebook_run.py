@@ -39,7 +39,11 @@ CELL_FILE = re.compile(r"\S*ipykernel_\d+[/\\](\d+)\.py")
 
 
 class KernelSilent(Exception):
-    """A cell neither ended nor worked."""
+    """A cell neither ended nor worked; 0: before the first one."""
+
+    def __init__(self, cell: int):
+        super().__init__(cell)
+        self.cell = cell
 
 
 class LessonFailed(Exception):
@@ -92,16 +96,20 @@ def execute(path: Path, *, folder: Path | None = None, timeout: int = 900, on_ce
     every second while it runs (ticking True). A failing cell ends the run: see `Run.failure`.
     """
     folder = folder or path.parent
-    try:
-        run = _execute(path, folder, timeout, on_cell, watch=True)
-    except KernelSilent:  # once more; a cell that really only waits is now waited for
-        return _execute(path, folder, timeout, on_cell, watch=False)
-    if run.failure and not run.messages:  # no cell was reached: the kernel's port was just taken
-        run = _execute(path, folder, timeout, on_cell, watch=False)
-    return run
+    waits = set()  # cells that were silent once: should one really only wait, it is now waited for
+    while True:
+        try:
+            run = _execute(path, folder, timeout, on_cell, waits)
+        except KernelSilent as silent:
+            waits.add(silent.cell)
+            continue
+        if run.failure and not run.messages and 0 not in waits:
+            waits.add(0)  # no cell was reached: the kernel's port was just taken
+            continue
+        return run
 
 
-def _execute(path: Path, folder: Path, timeout: int, on_cell, watch: bool) -> Run:
+def _execute(path: Path, folder: Path, timeout: int, on_cell, waits: set[int]) -> Run:
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata.pop("widgets", None)
     for cell in code_cells(notebook):
@@ -123,7 +131,7 @@ def _execute(path: Path, folder: Path, timeout: int, on_cell, watch: bool) -> Ru
     client.on_cell_execute, client.on_cell_executed = starts, ends
     tick = (lambda: on_cell(now["number"], True)) if on_cell else (lambda: None)
     try:
-        asyncio.run(_run_with_clock(client, tick, watch))
+        asyncio.run(_run_with_clock(client, tick, lambda: now["number"], waits))
         _refuse_broken_callbacks(notebook)
     except (LessonFailed, CellControlSignal, RuntimeError) as error:
         source = notebook.cells[now["index"]].source if now["index"] is not None else ""
@@ -145,7 +153,8 @@ def _client(run: Run, folder: Path, timeout: int) -> NotebookClient:
     )
 
 
-async def _run_with_clock(client: NotebookClient, tick, watch: bool) -> None:
+async def _run_with_clock(client: NotebookClient, tick, cell, waits: set[int]) -> None:
+    """`cell()`: the number of the one that runs; a silent one ends the run if not in `waits`."""
     run, silent = asyncio.current_task(), False
 
     async def clock():
@@ -155,9 +164,9 @@ async def _run_with_clock(client: NotebookClient, tick, watch: bool) -> None:
             await asyncio.sleep(1)
             tick()
             seconds = _processor_seconds(client)
-            if seconds > worked + 1:
+            if seconds > worked + 1 or cell() in waits:
                 worked, since = seconds, time.monotonic()
-            elif watch and time.monotonic() - since > SILENT_SECONDS:
+            elif time.monotonic() - since > SILENT_SECONDS:
                 silent = True
                 run.cancel()
                 return
@@ -173,7 +182,7 @@ async def _run_with_clock(client: NotebookClient, tick, watch: bool) -> None:
     except (DeadKernelError, asyncio.CancelledError):
         if silent:
             run.uncancel()
-            raise KernelSilent from None
+            raise KernelSilent(cell()) from None
         if asyncio.current_task().cancelling():  # nbclient's name for Ctrl-C during a cell
             raise asyncio.CancelledError from None
         raise

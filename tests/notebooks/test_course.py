@@ -89,6 +89,15 @@ def test_a_silent_kernel_is_started_once_more(project, monkeypatch):
     assert (path.parent / "ran").read_text() == "xx"
 
 
+def test_each_cell_may_be_silent_once(project, monkeypatch):
+    """A message may be lost again, at another cell, when the notebook is run once more."""
+    monkeypatch.setattr("transnormer_edu.notebook_run.SILENT_SECONDS", 3)
+    waits = "import time; open('ran', 'a').write({!r}); time.sleep(6)"
+    path = project("00_start_here", waits.format("a"), waits.format("b"))
+    assert execute(path).failure is None
+    assert (path.parent / "ran").read_text() == "aabab"
+
+
 def test_a_working_kernel_is_not_silent(project, monkeypatch):
     monkeypatch.setattr("transnormer_edu.notebook_run.SILENT_SECONDS", 3)
     works = "import time; end = time.time() + 8\nwhile time.time() < end: pass"
