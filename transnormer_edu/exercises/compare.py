@@ -66,7 +66,8 @@ def _number(name: str, got, want) -> str | None:
         return f"{name} is a {kind(got)}, expected a {kind(want)}"
     if got == want or (isinstance(want, float) and _near(got, want)):
         return None
-    return f"{name} is {got:.10g}, expected {want:.10g}"
+    got, want = (str(x) if isinstance(x, bool) else f"{x:.10g}" for x in (got, want))
+    return f"{name} is {got}, expected {want}"
 
 
 def _near(got: float, want: float) -> bool:

@@ -226,7 +226,12 @@ def layers(draw):
         tensors = {name: draw.normal(*shape) for name, shape in shapes.items()}
         return tensors | {"W_o": draw.normal(h * dv, e), "heads": h}
 
-    yield from in_all_shapes(draw, make, "b", "h", "n", "dk", "dv", "d", "e")
+    names = ("b", "h", "n", "dk", "dv", "d", "e")
+    yield from in_all_shapes(draw, make, *names)
+    sizes = draw.sizes(*names)
+    large = make(draw, sizes)
+    large |= {name: 30 * large[name] for name in ("W_q", "W_k")}
+    yield Case(in_words("scores of a thousand and more", sizes), large)
 
 
 def many_heads(
@@ -317,6 +322,8 @@ def steps(draw):
     sizes = draw.sizes(*names)
     first = make(draw, sizes) | {"cache": None}
     yield Case(in_words("the first token, where there is no cache yet", sizes), first)
+    large = make(draw, sizes)
+    yield Case(in_words("scores of a thousand and more", sizes), large | {"q": 3000 * large["q"]})
 
 
 def grown(k, v, cache):

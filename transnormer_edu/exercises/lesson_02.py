@@ -130,6 +130,16 @@ cost = Exercise(
 # --- 2.3 ------------------------------------------------------------------------------------------
 
 
+def scores_of_every_size(draw):
+    yield from in_all_shapes(draw, operands_of, *NAMES)
+    sizes = draw.sizes(*NAMES)
+    x = operands_of(draw, sizes)
+    small = x | {"q": x["q"] - 8, "k": x["k"] - 8}
+    yield Case(in_words("features near 0, from numbers around -8", sizes), small)
+    large = x | {"q": torch.cat([x["q"][..., :1] + 1000, x["q"][..., 1:]], dim=-1)}
+    yield Case(in_words("a number around 1000 in each query", sizes), large)
+
+
 def positive_attention(q, k, v, *, phi=one_plus_elu, phi_of_k=None, causal_sum=True, causal=True):
     score = phi(q) @ (phi_of_k or phi)(k).mT
     seen = score.tril() if causal else score
@@ -160,7 +170,7 @@ with_sum = Exercise(
     function="attention_with_sum",
     returns={"o": "text head token value"},
     reference=positive_attention,
-    cases=lambda draw: in_all_shapes(draw, operands_of, *NAMES),
+    cases=scores_of_every_size,
     answers={
         "token by token": positive_attention_by_states,
         "the sum as one more value": ones_as_one_more_value,

@@ -20,6 +20,12 @@ def signed_maps(draw, sizes):
     return {"A": draw.normal(b, h, n, n).tril()}
 
 
+def maps_of_every_size(draw):
+    yield from in_all_shapes(draw, signed_maps, *NAMES)
+    sizes = draw.sizes(*NAMES)
+    yield Case(in_words("weights around 10⁻⁷", sizes), {"A": 1e-7 * signed_maps(draw, sizes)["A"]})
+
+
 def over(A, total):
     return A.abs() / total
 
@@ -31,7 +37,7 @@ mass = Exercise(
     returns={"p": "text head reader read-token"},
     reference=attention_mass,
     finished={"attention_mass"},
-    cases=lambda draw: in_all_shapes(draw, signed_maps, *NAMES),
+    cases=maps_of_every_size,
     answers={
         "size over sum": lambda A: over(A, A.abs().sum(-1, keepdim=True)),
         "row by row": lambda A: torch.stack(
@@ -73,6 +79,7 @@ def rows_to_win(draw):
     yield Case("With n=2, mass=0.5, others=0.7", {"n": 2, "mass": 0.5, "others": 0.7})
     little = {"n": 5, "mass": 0.02, "others": 0.4}
     yield Case("With n=5, mass=0.02, others=0.4, where a negative score is enough", little)
+    yield Case("With n=6, mass=0.6, others=1000", {"n": 6, "mass": 0.6, "others": 1000.0})
 
 
 def scores_to_win(n, mass, others, *, rivals=-1, odds=lambda m: m / (1 - m), log=math.log):

@@ -24,6 +24,7 @@ def half_lives(draw):
     for what, shape in (("several heads", (5,)), ("heads and layers", (2, 7)), ("one head", (1,))):
         yield Case(f"With {what}", {"tokens": draw.uniform(*shape, low=0.3, high=90)})
     yield Case("With a head that never forgets", {"tokens": torch.tensor([4.0, math.inf]).double()})
+    yield Case("With less than a token", {"tokens": torch.tensor([0.4, 3.0]).double()})
     yield Case("In float32", {"tokens": draw.uniform(3, low=1, high=50, dtype=torch.float32)})
 
 
@@ -65,9 +66,12 @@ def masks(draw):
     h, n = 5, draw.random.choice((7, 9, 11))
     yield Case(f"With {h} heads, n={n}", {"rate": draw.rates(h), "n": n})
     yield Case("With other rates", {"rate": draw.rates(h), "n": n})
-    yield Case("With a head that does not decay", {"rate": torch.tensor([0.3, 0.0, 0.1]), "n": 7})
+    still = torch.tensor([0.3, 0.0, 0.1])
+    yield Case("With a head that does not decay", {"rate": still.double(), "n": 7})
+    yield Case("With rates in float32, one of them 0", {"rate": still, "n": 7})
     fast = torch.tensor([0.2, 70.0]).double()
     yield Case("With a head that forgets at once (rate 70)", {"rate": fast, "n": 13})
+    yield Case("With a rate of 800", {"rate": torch.tensor([800.0, 0.3]).double(), "n": 5})
     yield Case("With a single token", {"rate": draw.rates(3), "n": 1})
     yield Case("With one head", {"rate": draw.rates(1), "n": 5})
 
@@ -399,6 +403,9 @@ chunks = Exercise(
         ),
         "the future gets in where the rate is 0: cut by t - s, not by r (t - s)": partial(
             by_chunks, mask=cut_by_product
+        ),
+        "exponents of the future overflow, and are hidden too late: their gradient is no number": (
+            partial(by_chunks, mask=lambda rate, m: powers(rate, ages(rate, m)).tril())
         ),
         "inside a chunk nothing decays": partial(
             by_chunks, mask=lambda rate, m: torch.ones(m, m, dtype=rate.dtype).tril()

@@ -41,6 +41,9 @@ turn = Exercise(
         "the angles were taken for degrees": lambda theta: 360 / theta.abs(),
         "a clock that runs backwards takes a negative time": lambda theta: 2 * math.pi / theta,
         "these are the tokens of one radian": lambda theta: 1 / theta.abs(),
+        "2π was added to negative angles: that is another clock": lambda theta: (
+            2 * math.pi / torch.where(theta < 0, theta + 2 * math.pi, theta)
+        ),
         "turns were not divided by the angle but multiplied": lambda theta: (
             2 * math.pi * theta.abs()
         ),
@@ -129,6 +132,8 @@ def turned_cases(draw):
     yield Case(in_words("positions in any order", sizes), later | {"position": gaps})
     half = {name: x.bfloat16() if name != "position" else x + 250 for name, x in later.items()}
     yield Case(in_words("bfloat16, at positions around 257", sizes), half)
+    half = {name: x.half() if name != "position" else x + 2035 for name, x in later.items()}
+    yield Case(in_words("float16, at positions from 2040 on", sizes), half)
 
 
 def parts(x, theta, position):

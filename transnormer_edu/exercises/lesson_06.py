@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from einops import rearrange
 
 from transnormer_edu.attention import linear_attention
-from transnormer_edu.exercises.cases import in_all_shapes, in_words
+from transnormer_edu.exercises.cases import in_all_shapes, in_words, some_do_not_decay
 from transnormer_edu.exercises.exercise import Case, Exercise, Question
 from transnormer_edu.norm import EPS, srmsnorm
 
@@ -101,6 +101,9 @@ def rows_and_gradients(draw):
     yield from in_all_shapes(draw, make, "b", "n", "d")
     tiny = {name: 1e-3 * x for name, x in make(draw, {"n": 3, "d": 5}).items()}
     yield Case("With rows so small that ε counts", tiny)
+    holes = make(draw, {"n": 3, "d": 5})
+    holes["x"][0, 2], holes["x"][1] = 0, 0
+    yield Case("With a feature that is 0, and a row of zeros", holes)
 
 
 def norm_back(x, dy, *, along=lambda x, y: y, scale=lambda rho: rho, mean=True, project=True):
@@ -202,7 +205,15 @@ def token_mixers(draw):
         tensors = {"x": draw.normal(b, n, d)} | {W: draw.normal(*s) for W, s in shapes.items()}
         return tensors | {"rate": draw.rates(h)}
 
-    yield from in_all_shapes(draw, make, "b", "h", "n", "d", "e")
+    names = ("b", "h", "n", "d", "e")
+    yield from in_all_shapes(draw, make, *names)
+    sizes = draw.sizes(*names)
+    x = make(draw, sizes)
+    still = x | {"rate": some_do_not_decay(x["rate"])}
+    yield Case(in_words("a head that does not decay", sizes), still)
+    fast = x | {"rate": x["rate"] + 800}
+    yield Case(in_words("heads that forget at once (rates above 800)", sizes), fast)
+    yield Case(in_words("numbers around 1000", sizes), x | {"x": 1000 * x["x"]})
 
 
 JOIN = "b h n e -> b n (h e)"

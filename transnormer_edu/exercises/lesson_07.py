@@ -29,9 +29,13 @@ def programs(draw):
         sizes = {"moved": moved, "operations": operations}
         machine = {"bandwidth": draw.random.uniform(1e12, 4e12), "peak": 7.1e14}
         yield Case(f"With {what}", sizes | machine)
+    slow, fast = {"bandwidth": 2e10, "peak": 3e11}, {"bandwidth": 2.4e12, "peak": 7.1e14}
+    yield Case("With a slow machine", {"moved": 5e6, "operations": 9e8} | slow)
     yield Case(
-        "With a slow machine",
-        {"moved": 5e6, "operations": 9e8, "bandwidth": 2e10, "peak": 3e11},
+        "With a slow machine, 30 operations a byte", {"moved": 5e6, "operations": 1.5e8} | slow
+    )
+    yield Case(
+        "With a fast machine, 250 operations a byte", {"moved": 1e9, "operations": 2.5e11} | fast
     )
 
 
@@ -161,6 +165,7 @@ def tiles(draw):
         ("the last rows, which are fewer", last, 1),
         ("the last tile of all", last, last),
         ("a tile above the diagonal", 0, 2),
+        ("a tile above it, of the last columns", 0, last),
     ):
         rate = draw.rates(3)
         yield Case(
@@ -172,10 +177,13 @@ def tiles(draw):
     narrow = {"i": 1, "j": 0, "size": 3, "n": 8}
     yield Case("With rates in float32", {"rate": draw.rates(2, dtype=torch.float32), **narrow})
     still = torch.tensor([0.0, 0.4]).double()
-    inputs = {"rate": still, "i": 0, "j": 1, "size": 4, "n": 9}
-    yield Case("With a head that does not decay, above the diagonal", inputs)
-    fast = {"rate": torch.tensor([90.0]).double(), "i": 0, "j": 2, "size": 5, "n": 15}
-    yield Case("With a head that forgets at once, above the diagonal", fast)
+    for what, i, j in (("above", 0, 1), ("on", 1, 1), ("below", 2, 0)):
+        inputs = {"rate": still, "i": i, "j": j, "size": 4, "n": 9}
+        yield Case(f"With a head that does not decay, {what} the diagonal", inputs)
+    for what, fast, i, j in (("above", 90, 0, 2), ("on", 90, 5, 5), ("on", 800, 2, 2)):
+        rate = torch.tensor([fast]).double()
+        inputs = {"rate": rate, "i": i, "j": j, "size": 5, "n": 29}
+        yield Case(f"With a head that forgets at once (rate {fast}), {what} the diagonal", inputs)
 
 
 def span(number, size, n):

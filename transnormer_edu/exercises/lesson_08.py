@@ -286,7 +286,7 @@ def texts(draw):
         ("chunks that fit exactly", {"n": 32}, None),
         ("sizes that fill their tiles", {"n": 18, "dk": 16, "dv": 32}, None),
         ("a head that does not decay", {"n": 19}, [0.2, 0.0]),
-        ("a head that forgets soon", {"n": 17}, [6.5, 0.3]),
+        ("a head that forgets at once", {"n": 17}, [95.0, 0.3]),
     ):  # fmt: skip
         yield Case(in_words(what, sizes | change), make(change, rate))
 

@@ -7,7 +7,7 @@ from torch.nn.functional import pad
 
 from transnormer_edu.attention import linear_attention
 from transnormer_edu.decay import decay_mask
-from transnormer_edu.exercises.cases import in_all_shapes, in_words, operands
+from transnormer_edu.exercises.cases import in_all_shapes, in_words, operands, some_do_not_decay
 from transnormer_edu.exercises.exercise import Case, Exercise, Question
 from transnormer_edu.norm import EPS
 
@@ -25,6 +25,9 @@ def back_cases(draw):
     sizes = draw.sizes(*NAMES)
     fast = make(draw, sizes) | {"rate": draw.uniform(sizes["h"], low=70, high=90)}
     yield Case(in_words("heads that forget at once (rates above 70)", sizes), fast)
+    still = make(draw, sizes)
+    still["rate"] = some_do_not_decay(still["rate"])
+    yield Case(in_words("a head that does not decay", sizes), still)
 
 
 def ahead(q, k, v, rate):
@@ -105,6 +108,9 @@ def gates(draw):
     yield from in_all_shapes(draw, make, "b", "n", "d")
     tiny = make(draw, {"n": 3, "d": 5})
     yield Case("With rows so small that ε counts", tiny | {"x": 1e-3 * tiny["x"]})
+    holes = make(draw, {"n": 3, "d": 5})
+    holes["x"][0, 2], holes["x"][1] = 0, 0
+    yield Case("With a feature that is 0, and a row of zeros", holes)
 
 
 def mean(x):
@@ -174,6 +180,13 @@ def decode_cases(draw):
     half |= {name: half[name].bfloat16() for name in ("q", "k", "v")}
     half |= {name: half[name].float() for name in ("rate", "state")}
     yield Case(in_words("q, k, v in bfloat16, rate and state in float32", sizes), half)
+    one = {"b": 1, "h": 1, "dk": 2, "dv": 1}
+    half = {"q": torch.tensor([1.0, -1.0]).view(1, 1, 2), "k": torch.zeros(1, 1, 2)}
+    half = {name: x.bfloat16() for name, x in (half | {"v": torch.zeros(1, 1, 1)}).items()}
+    rows = {"rate": torch.zeros(1), "state": torch.tensor([257.0, 256.0]).view(1, 1, 2, 1)}
+    yield Case(
+        in_words("q in bfloat16, and rows of the state that nearly cancel", one), half | rows
+    )
 
 
 def step(q, k, v, rate, state, *, keep=None, old=False, twice=False, dtype=None):
@@ -250,6 +263,9 @@ def segments(draw):
         yield Case(in_words(f"{c} segments", sizes), make(draw, sizes, c))
     no_decay = make(draw, sizes) | {"rate": torch.zeros(sizes["h"], dtype=torch.float64)}
     yield Case(in_words("heads that do not decay", sizes), no_decay)
+    yield Case(in_words("segments of one length", sizes), make(draw, sizes) | {"lengths": 4 * [3]})
+    long = make(draw, sizes) | {"lengths": [900, 40, 1200, 7]}
+    yield Case(in_words("long segments", sizes), long)
 
 
 def arriving(own, lengths, rate, *, inclusive=False, fade=True, shift=0, first=None):

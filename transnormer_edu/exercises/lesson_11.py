@@ -13,15 +13,16 @@ from transnormer_edu.settings import TrainSettings
 
 
 def texts(draw):
-    for n, text in ((5, "the cat sat"), (9, "eine Tür, größer als λ"), (1, "§")):
+    for n, text in ((5, "the cat sat"), (9, "eine Tür, größer als λ"), (1, "§"), (3, "5 € 🙂")):
         p = draw.uniform(n, low=0.01, high=0.9)
         yield Case(f"With {n} tokens of {len(text.encode())} bytes", {"p": p, "text": text})
     paper = torch.tensor([1 / 2, 1 / 4, 1 / 8]).double()
     yield Case("With the lesson's three tokens", {"p": paper, "text": "the cat sat"})
     long = draw.uniform(500, low=0.01, high=0.1)
     yield Case("With 500 tokens, whose product does not fit", {"p": long, "text": 90 * "a cat, "})
-    rare = torch.tensor([0.3, 1e-12, 0.2]).double()
-    yield Case("With a rare token, of probability 10⁻¹²", {"p": rare, "text": "a ocelot"})
+    for power, how in ((12, "10⁻¹²"), (40, "10⁻⁴⁰")):
+        rare = torch.tensor([0.3, 10.0**-power, 0.2], dtype=torch.float64)
+        yield Case(f"With a rare token, of probability {how}", {"p": rare, "text": "a ocelot"})
     ends = {"p": draw.uniform(4, low=0.01, high=0.9), "text": " the cat sat \n\n"}
     yield Case("With a text that ends in white space", ends)
 
@@ -175,8 +176,11 @@ def plans(draw):
     for step in (20, 21):
         plan = {"step": step, "steps": 21, "warmup": 20, "peak": 0.03}
         yield Case(f"With step {step} of 21, warm-up 20", plan)
-    plan = {"step": 5, "steps": 40, "warmup": 0, "peak": 0.02}
-    yield Case("With step 5 of 40, without warm-up", plan)
+    for step in (1, 5):
+        plan = {"step": step, "steps": 40, "warmup": 0, "peak": 0.02}
+        yield Case(f"With step {step} of 40, without warm-up", plan)
+    plan = {"step": 1, "steps": 1000, "warmup": 100, "peak": 0.03}
+    yield Case("With step 1 of 1000, warm-up 100", plan)
 
 
 def half_cosine(x):

@@ -28,6 +28,8 @@ def models(draw):
     yield Case("With heads that forget at once", {"rates": fast, "largest": LARGEST["float32"]})
     still = {"rates": torch.zeros(2, 3, dtype=torch.float64), "largest": 65504.0}
     yield Case("With a model that forgets nothing", still)
+    beside = {"rates": torch.tensor([[0.0, 0.5], [0.1, 0.3]]).double(), "largest": 65504.0}
+    yield Case("With a head that forgets nothing beside others", beside)
     yield Case("With one head", {"rates": draw.uniform(1, 1, low=0.1, high=0.5), "largest": 1e10})
 
 
@@ -101,6 +103,8 @@ def pieces(draw):
     first = make(draw, sizes)
     first |= {"state": torch.zeros_like(first["state"]), "seen": 0}
     yield Case(in_words("the first piece of a text", sizes), first)
+    late = make(draw, sizes) | {"seen": 5001}
+    yield Case(in_words("a piece that comes after 5001 tokens", sizes), late)
     still = make(draw, sizes)
     still["rate"] = some_do_not_decay(still["rate"])
     yield Case(in_words("a head that does not decay", sizes), still)

@@ -27,6 +27,8 @@ def trainings(draw):
     yield Case(in_words("a model that fits one GPU", small), small)
     just = {"parameters": 50, "token_bytes": 7, "tokens": 100, "memory": 701}
     yield Case(in_words("one byte that is left for the parameters", just), just)
+    both = just | {"memory": 900}
+    yield Case(in_words("parameters that would fit one GPU if no token came", both), both)
     for memory in (700, 512):
         full = {"parameters": 50, "token_bytes": 7, "tokens": 100, "memory": memory}
         yield Case(in_words("tokens that fill a GPU alone", full), full)

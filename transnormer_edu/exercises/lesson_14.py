@@ -79,10 +79,12 @@ def pairs(draw):
     flat = make(5, 4, 3)
     flat["k"][:, 3] = flat["k"][:, 0] - flat["k"][:, 1]
     yield Case("With keys that all lie in a plane of 3 directions (n=5, dk=4, dv=3)", flat)
-    alike = make(6, 4, 3)
-    alike["k"] = alike["k"][:1] + 3e-3 * draw.normal(6, 4)
-    yield Case("With keys that are nearly alike (n=6, dk=4, dv=3)", alike)
-    yield Case("With keys that are very short (n=7, dk=4, dv=2)", make(7, 4, 2, scale=1e-4))
+    for apart, how in ((3e-3, "nearly"), (1e-4, "very nearly")):
+        alike = make(6, 4, 3)
+        alike["k"] = alike["k"][:1] + apart * draw.normal(6, 4)
+        yield Case(f"With keys that are {how} alike (n=6, dk=4, dv=3)", alike)
+    for scale, how in ((1e-4, "very"), (1e-9, "extremely")):
+        yield Case(f"With keys that are {how} short (n=7, dk=4, dv=2)", make(7, 4, 2, scale=scale))
     yield Case("In float32", make(3, 5, 4, dtype=torch.float32))
 
 
@@ -275,9 +277,10 @@ def deltas(draw):
     idle = make(draw, sizes)
     idle["beta"][:, :, ::2] = 0
     yield Case(in_words("β = 0 at every second token, which writes nothing", sizes), idle)
-    long = make(draw, sizes)
-    long["k"] = 40 * long["k"]
-    yield Case(in_words("long keys", sizes), long)
+    for factor, how in ((40, "long"), (1e-9, "short")):
+        other = make(draw, sizes)
+        other["k"] = factor * other["k"]
+        yield Case(in_words(f"{how} keys", sizes), other)
 
 
 def unit(k):

@@ -77,6 +77,7 @@ def folders(draw):
         "With a tensor larger than a file should be", {"sizes": [5, 31, 4, 9, 3], "limit": 20}
     )
     yield Case("With such a tensor first", {"sizes": [50, 2, 3, 40, 1], "limit": 20})
+    yield Case("With two such tensors in a row", {"sizes": [31, 31, 4], "limit": 20})
     yield Case("With room left in an earlier file", {"sizes": [8, 15, 2, 4, 13, 1], "limit": 16})
     yield Case("With one tensor", {"sizes": [7], "limit": 9})
 
@@ -309,6 +310,8 @@ def matrices(draw):
     yield Case("With inputs that are nearly one", make(6, 8, mixed=1, noise=0.1))
     yield Case("With a single output", make(1, 13))
     yield Case("With a single input", make(4, 1))
+    many = make(5, 7)
+    yield Case("With steps so fine that there are many of them", many | {"W": 20 * many["W"]})
     free = make(5, 4)
     yield Case(
         "With inputs that do not depend on each other", free | {"H": 3 * torch.eye(4).double()}
