@@ -11,7 +11,7 @@ from transnormer_edu.exercises.draw import Draw, scattered
 from transnormer_edu.exercises.judge import judge
 from transnormer_edu.exercises.kernel import has_triton
 from transnormer_edu.exercises.observe import identical
-from transnormer_edu.exercises.worker import _warm_up
+from transnormer_edu.exercises.worker import warm_up
 
 NAMES = ("b", "h", "n", "dk", "dv")
 each = pytest.mark.parametrize("exercise", every(), ids=lambda e: e.number)
@@ -31,7 +31,7 @@ def test_a_check_takes_less_than_two_seconds(exercise):
     if exercise.launch and not has_triton():
         pytest.skip("it needs Triton")
     answer = next(iter(exercise.answers.values()))
-    _warm_up(exercise.number)  # as in the process that checks
+    warm_up(exercise.number)  # as in the process that checks
     started = time.process_time()
     assert judge(exercise, answer) is None
     assert time.process_time() - started < 2

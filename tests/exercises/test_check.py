@@ -133,10 +133,10 @@ def test_no_check_imports_the_compiler_half_way():
 import sys
 from transnormer_edu.exercises.catalog import every
 from transnormer_edu.exercises.judge import judge
-from transnormer_edu.exercises.worker import _warm_up
+from transnormer_edu.exercises.worker import warm_up
 
 for exercise in sorted(every(), key=lambda e: e.number.startswith("11.")):  # which has it anyway
-    _warm_up(exercise.number)
+    warm_up(exercise.number)
     before = "torch._dynamo" in sys.modules
     judge(exercise, exercise.reference)
     if ("torch._dynamo" in sys.modules) != before:

@@ -15,6 +15,7 @@ from transnormer_edu.exercises.catalog import lessons, of_lesson
 from transnormer_edu.exercises.exercise import Exercise
 from transnormer_edu.exercises.judge import judge
 from transnormer_edu.exercises.kernel import has_triton
+from transnormer_edu.exercises.worker import warm_up
 
 SEEDS = (0, 1)
 
@@ -56,6 +57,7 @@ def prove_one(exercise: Exercise, seeds: Iterable[int] = SEEDS) -> Row:
     os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton, as PyTorch may
     if exercise.launch and not has_triton():
         return Row(exercise.number, exercise.title, *sizes, (), "not run: it needs Triton")
+    warm_up(exercise.number)  # as in the process that checks
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -125,7 +125,7 @@ def main() -> None:
         import torch
 
         torch.set_num_threads(1)  # the sizes are tiny
-        _warm_up(sys.argv[1])
+        warm_up(sys.argv[1])
         say = partial(_say, answers)
         answer = _in_a_fork if "fork" in sys.argv else _answer
         say("ready")
@@ -134,11 +134,11 @@ def main() -> None:
                 question = pickle.load(questions)
             except EOFError:
                 return
-            _warm_up(question[0])
+            warm_up(question[0])
             answer(say, *question)
 
 
-def _warm_up(number: str) -> None:
+def warm_up(number: str) -> None:
     """Import now what judging this exercise takes, and every other of its lesson."""
     import transnormer_edu.exercises.judge
     from transnormer_edu.exercises.catalog import find
