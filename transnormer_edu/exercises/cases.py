@@ -65,6 +65,13 @@ def some_do_not_decay(rate: torch.Tensor) -> torch.Tensor:
     return torch.cat([torch.zeros_like(rate[:1]), rate[1:]])
 
 
+def with_zeros(x: torch.Tensor) -> torch.Tensor:
+    """Rows (n, d) with one feature of the first, and all of the second, at 0."""
+    x = x.clone()
+    x[0, 2], x[1] = 0, 0
+    return x
+
+
 def every_tensor(value, change: Callable):
     """`change` applied to a tensor, or to each in a tuple; all else as it is."""
     if isinstance(value, torch.Tensor):

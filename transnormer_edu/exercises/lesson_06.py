@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from einops import rearrange
 
 from transnormer_edu.attention import linear_attention
-from transnormer_edu.exercises.cases import in_all_shapes, in_words, some_do_not_decay
+from transnormer_edu.exercises.cases import in_all_shapes, in_words, some_do_not_decay, with_zeros
 from transnormer_edu.exercises.exercise import Case, Exercise, Question
 from transnormer_edu.norm import EPS, srmsnorm
 
@@ -102,7 +102,7 @@ def rows_and_gradients(draw):
     tiny = {name: 1e-3 * x for name, x in make(draw, {"n": 3, "d": 5}).items()}
     yield Case("With rows so small that ε counts", tiny)
     holes = make(draw, {"n": 3, "d": 5})
-    holes["x"][0, 2], holes["x"][1] = 0, 0
+    holes |= {"x": with_zeros(holes["x"])}
     yield Case("With a feature that is 0, and a row of zeros", holes)
 
 

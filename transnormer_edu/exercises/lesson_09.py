@@ -7,7 +7,13 @@ from torch.nn.functional import pad
 
 from transnormer_edu.attention import linear_attention
 from transnormer_edu.decay import decay_mask
-from transnormer_edu.exercises.cases import in_all_shapes, in_words, operands, some_do_not_decay
+from transnormer_edu.exercises.cases import (
+    in_all_shapes,
+    in_words,
+    operands,
+    some_do_not_decay,
+    with_zeros,
+)
 from transnormer_edu.exercises.exercise import Case, Exercise, Question
 from transnormer_edu.norm import EPS
 
@@ -109,7 +115,7 @@ def gates(draw):
     tiny = make(draw, {"n": 3, "d": 5})
     yield Case("With rows so small that ε counts", tiny | {"x": 1e-3 * tiny["x"]})
     holes = make(draw, {"n": 3, "d": 5})
-    holes["x"][0, 2], holes["x"][1] = 0, 0
+    holes |= {"x": with_zeros(holes["x"])}
     yield Case("With a feature that is 0, and a row of zeros", holes)
 
 
