@@ -40,6 +40,7 @@ html_extra_path = [str(DOCS.parent / "build" / "book" / "source" / "_extra")]
 exclude_patterns = ["_extra", "files"]
 html_show_sphinx = False
 html_copy_source = False
+html_show_search_summary = False  # for it, a search loads every page that it finds
 html_theme_options = {
     "light_css_variables": {"color-brand-primary": "#00517f", "color-brand-content": "#00517f"},
     "dark_css_variables": {"color-brand-primary": "#7cc4f0", "color-brand-content": "#7cc4f0"},

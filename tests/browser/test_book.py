@@ -56,6 +56,7 @@ def test_a_page_is_quick_small_and_fits(open_page, place):
     assert min(painted) < 1000, "milliseconds to the first text"
     for picture in page.locator("article img").all():
         picture.evaluate("image => { image.loading = 'eager'; return image.decode() }")
+    page.wait_for_load_state("networkidle")
     assert sum(page.bytes.values()) < 2e6, page.bytes.most_common(5)
     for size in (PHONE, DESKTOP):
         page.set_viewport_size(size)

@@ -1,6 +1,5 @@
 """Explore attention maps: choose text, model, layer and head, see the map, keep its numbers."""
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -8,12 +7,12 @@ import ipywidgets as widgets
 import torch
 from jaxtyping import Float
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from PIL import Image
 from torch import Tensor
 
 from transnormer_edu.dilution import attention_maps, attention_mass, save_map
 from transnormer_edu.model import LanguageModel
 from transnormer_edu.plots.dilution import NEAR, SHARES, draw_map, flat_line, mean_mass, seen_mass
+from transnormer_edu.plots.moving import quick_png
 from transnormer_edu.plots.style import BLUE, drawing, new_figure
 from transnormer_edu.tokenizer import Tokenizer
 
@@ -79,10 +78,7 @@ class MapFigure:
         self.canvas.restore_region(self.background)
         self.map_axes.draw_artist(self.image)
         self.mass_axes.draw_artist(self.line)
-        size, buffer = self.canvas.get_width_height(), io.BytesIO()
-        picture = Image.frombuffer("RGBA", size, self.canvas.buffer_rgba())
-        picture.save(buffer, format="png", compress_level=1)
-        return buffer.getvalue()
+        return quick_png(self.canvas)
 
 
 class Explorer(widgets.VBox):
