@@ -42,7 +42,6 @@ def decode_kernel(
     j = i % FEATURES
     q_row = tl.load(q + b * q_strides[0] + h * q_strides[1] + j * q_strides[2], i < DK, other=0.0)
     k_row = tl.load(k + b * k_strides[0] + h * k_strides[1] + j * k_strides[2], i < DK, other=0.0)
-    v_row = tl.load(v + b * v_strides[0] + h * v_strides[1] + c * v_strides[2], c < DV, other=0.0)
     q_row, k_row = q_row.to(tl.float32), k_row.to(tl.float32)
 
     # q = [q cos(θ t), q sin(θ t)], and k
@@ -51,7 +50,8 @@ def decode_kernel(
         turn = tl.where(i < FEATURES, tl.cos(angle), tl.sin(angle))
         q_row, k_row = q_row * turn, k_row * turn
 
-    # S = λ S + kᵀ v
+    # S = λ S + kᵀ v; v is asked for as late as this, or a register is missing above
+    v_row = tl.load(v + b * v_strides[0] + h * v_strides[1] + c * v_strides[2], c < DV, other=0.0)
     s_tile *= decay_power(load_rate(rate, rate_strides, b, h), 1)
     s_tile += k_row[:, None] * v_row.to(tl.float32)[None, :]
     tl.store(at, s_tile, inside)
