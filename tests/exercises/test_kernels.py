@@ -93,6 +93,21 @@ def test_what_a_kernel_does_wrong_is_said():
     assert "it is no kernel: a kernel uses tl" in judge(find("8.2"), lambda x, rate: x)
 
 
+@needs_triton
+@pytest.mark.parametrize(
+    "number, masked, right",
+    [
+        ("8.2", "mask=here", True),  # what is hidden is not stored
+        ("8.3", "q_ptr + t * DK + i, mask=i < DK", False),
+        ("8.4", "mask=(t < n) & (c < DV)", False),
+    ],
+)
+def test_what_a_mask_hides_is_no_number(number, masked, right):
+    kernel = changed(f"{masked}, other=0.0)", f"{masked})")[find(number).function]
+    said = judge(find(number), kernel)
+    assert (said is None) is right, said
+
+
 HARMLESS = {
     "8.2": (
         "x = tl.load(x_ptr + t * d + i, mask=here, other=0.0)",

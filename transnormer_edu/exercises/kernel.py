@@ -4,8 +4,9 @@
 
 Every tensor lies between two fences. Around inputs they are of NaN, so that whoever reads over one
 computes NaN; around results they are of one odd number, so that whoever writes over one is caught.
-Results are filled with NaN beforehand: what nobody has written shows. What is read beyond and then
-not used shows only `at_the_edge`, where memory ends with each tensor.
+Results are filled with NaN beforehand: what nobody has written shows. What a mask hides and no
+`other` replaces is NaN, too: on a GPU it may be any number. What is read beyond and then not used
+shows only `at_the_edge`, where memory ends with each tensor.
 """
 
 import ctypes
@@ -66,13 +67,34 @@ def _launch(kernel, grid, *arguments, **sizes):
             raise Refused("it is no kernel: a kernel uses tl, and has @triton.jit above it")
         kernel = triton.jit(kernel)
     try:
-        with numpy.errstate(all="ignore"):  # the interpreter computes with NumPy
+        # The interpreter computes with NumPy.
+        with numpy.errstate(all="ignore"), hidden_is_nan():
             kernel[grid](*arguments, **sizes)
     except InterpreterError as error:
         inside = error
         while isinstance(inside, InterpreterError) and inside.__cause__ is not None:
             inside = inside.__cause__
         raise inside from None
+
+
+@contextmanager
+def hidden_is_nan() -> Iterator[None]:
+    """Meanwhile `tl.load` with a mask and no `other` gives NaN; the interpreter's own gives 0."""
+    from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
+
+    load = InterpreterBuilder.create_masked_load
+
+    def load_nan(builder, ptrs, mask, other, *options):
+        if other is None and ptrs.get_element_ty().is_floating():
+            hidden = numpy.full(ptrs.data.shape, numpy.nan, numpy.float32)
+            other = TensorHandle(hidden, ptrs.get_element_ty())
+        return load(builder, ptrs, mask, other, *options)
+
+    InterpreterBuilder.create_masked_load = load_nan
+    try:
+        yield
+    finally:
+        InterpreterBuilder.create_masked_load = load
 
 
 def fenced(x: Tensor, fence: float = torch.nan) -> Tensor:

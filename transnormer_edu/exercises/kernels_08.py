@@ -20,9 +20,11 @@ def fade(
         one, other = other, one
     if FAULT == "one block of columns":
         other = 0
-    in_block = tl.arange(0, ROWS)[:, None]
-    t = one * ROWS + in_block
-    i = other * COLS + tl.arange(0, COLS)[None, :]
+    rows: tl.constexpr = 4 if FAULT == "four rows" else ROWS
+    cols: tl.constexpr = 8 if FAULT == "eight columns" else COLS
+    in_block = tl.arange(0, rows)[:, None]
+    t = one * rows + in_block
+    i = other * cols + tl.arange(0, cols)[None, :]
     place = t * COLS + i if FAULT == "long as a tile" else t * d + i
     here = (t < n) & (i < d)
     if FAULT == "no mask of rows":
@@ -67,7 +69,7 @@ def fade_place_by_place(x_ptr, y_ptr, rate, n, d, ROWS: tl.constexpr, COLS: tl.c
     t = tl.program_id(0) * ROWS + number // COLS
     i = tl.program_id(1) * COLS + number % COLS
     here = (t < n) & (i < d)
-    x = tl.load(x_ptr + t * d + i, mask=here, other=0.0)
+    x = tl.load(x_ptr + t * d + i, mask=here)  # what it hides is not stored
     tl.store(y_ptr + t * d + i, x / tl.exp(rate * t), mask=here)
 
 
@@ -107,6 +109,9 @@ def carry(
         q = tl.load((k_ptr if FAULT == "swapped" else q_ptr) + row * DK + i, mask=key, other=0.0)
         k = tl.load((q_ptr if FAULT == "swapped" else k_ptr) + row * DK + i, mask=key, other=0.0)
         v = tl.load(v_ptr + row * DV + c, mask=value, other=0.0)
+        if FAULT == "no other":
+            q = tl.load(q_ptr + row * DK + i, mask=key)
+            k = tl.load(k_ptr + row * DK + i, mask=key)
         before = state
         new = k[:, None] * v[None, :]
         if FAULT == "late":
@@ -182,7 +187,8 @@ def chunks(
     DK_TILE: tl.constexpr, DV_TILE: tl.constexpr, CHUNK: tl.constexpr, FAULT: tl.constexpr = "",
 ):  # fmt: skip
     h = tl.program_id(0)
-    j, i, c = tl.arange(0, CHUNK), tl.arange(0, DK_TILE)[None, :], tl.arange(0, DV_TILE)[None, :]
+    keys: tl.constexpr = 16 if FAULT == "sixteen keys" else DK_TILE
+    j, i, c = tl.arange(0, CHUNK), tl.arange(0, keys)[None, :], tl.arange(0, DV_TILE)[None, :]
     rate = tl.load(rate_ptr + (0 if FAULT == "first rate" else h))
     if FAULT == "nothing":
         rate = 0 * rate
@@ -196,7 +202,7 @@ def chunks(
     if FAULT == "flat inside":
         mask = tl.where(seen, 1.0, 0.0)
     since = j if FAULT == "since" else j + 1
-    state = tl.zeros((DK_TILE, DV_TILE), tl.float32)
+    state = tl.zeros((keys, DV_TILE), tl.float32)
     base = 0 * h if FAULT == "same head" else h
     for first in range(0, n, CHUNK):
         t = first + j[:, None]
@@ -214,6 +220,10 @@ def chunks(
         q = tl.load(q_ptr + (base * n + t) * DK + i, mask=there & (i < DK), other=0.0)
         k = tl.load(k_ptr + (base * n + t) * DK + i, mask=there & (i < DK), other=0.0)
         v = tl.load(v_ptr + (base * n + t) * DV + c, mask=there & (c < DV), other=0.0)
+        if FAULT == "no other":
+            q = tl.load(q_ptr + (h * n + t) * DK + i, mask=there & (i < DK))
+            k = tl.load(k_ptr + (h * n + t) * DK + i, mask=there & (i < DK))
+            v = tl.load(v_ptr + (h * n + t) * DV + c, mask=there & (c < DV))
         if FAULT == "swapped":
             q, k = k, q
         near = tl.dot(q, tl.trans(k), input_precision="ieee") * mask
@@ -232,7 +242,7 @@ def chunks(
             o += tl.exp(-rate * since)[:, None] * tl.dot(q, old, input_precision="ieee")
         store = (t < n) | (FAULT == "stores all rows")
         tl.store(o_ptr + (h * n + t) * DV + c, o, mask=store & (c < DV))
-    i = tl.arange(0, DK_TILE)[:, None]
+    i = tl.arange(0, keys)[:, None]
     tl.store(last_ptr + h * DK * DV + i * DV + c, state, mask=(i < DK) & (c < DV))
 
 

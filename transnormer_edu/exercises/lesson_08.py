@@ -124,13 +124,13 @@ places = Exercise(
 
 # --- 8.2 ------------------------------------------------------------------------------------------
 
-ROWS, COLS = 4, 8
+TILE = 4, 8
 
 
 def matrices(draw):
-    def make(n, d, rate=None):
+    def make(n, d, rate=None, tile=TILE):
         rate = draw.random.uniform(0.1, 0.6) if rate is None else rate
-        return {"x": draw.normal(n, d, dtype=torch.float32), "rate": rate}
+        return {"x": draw.normal(n, d, dtype=torch.float32), "rate": rate, "tile": tile}
 
     ragged = draw.random.choice((5, 6, 7)), draw.random.choice((11, 13, 14))
     yield Case("With n={}, d={}".format(*ragged), make(*ragged))
@@ -140,17 +140,18 @@ def matrices(draw):
     yield Case("With a single number", make(1, 1))
     yield Case("With one row (n=1, d=10)", make(1, 10))
     yield Case("With rate 0 (n=6, d=9)", make(6, 9, 0.0))
+    yield Case("With n=11, d=19, ROWS=8, COLS=16", make(11, 19, tile=(8, 16)))
 
 
-def faded(x, rate):
+def faded(x, rate, tile):
     t = torch.arange(len(x), dtype=torch.float64)
     return (x * torch.exp(-rate * t)[:, None]).float()
 
 
-def launch_fade(kernel, x, rate):
-    (n, d), sizes = x.shape, {"ROWS": ROWS, "COLS": COLS}
-    return run(kernel, (blocks(n, ROWS), blocks(d, COLS)), {"x": x}, {"y": (n, d)}, rate, n, d,
-               **sizes)  # fmt: skip
+def launch_fade(kernel, x, rate, tile):
+    (n, d), (rows, cols) = x.shape, tile
+    return run(kernel, (blocks(n, rows), blocks(d, cols)), {"x": x}, {"y": (n, d)}, rate, n, d,
+               ROWS=rows, COLS=cols)  # fmt: skip
 
 
 def of(name: str, faults: dict[str, str]) -> dict:
@@ -177,6 +178,8 @@ fade = Exercise(
             "no mask of columns"
         ),
         "rows are as long as a tile here: a row has d numbers": "long as a tile",
+        "tiles have 4 rows here, whatever ROWS is": "four rows",
+        "tiles have 8 columns here, whatever COLS is": "eight columns",
         "the two ids are swapped: the first one counts blocks of rows": "ids swapped",
         "all programs have the first block of columns": "one block of columns",
         "t is counted in the block, not in the text": "age in the block",
@@ -262,6 +265,7 @@ carry = Exercise(
         "values are read and stored beyond their end: mask them": "values not masked",
         "all of the tile was stored as the last state: mask it": "whole state",
         "the state is read beyond its end: mask it": "all rows",
+        "what a mask hides was added up: without `other=0.0` it may be any number": "no other",
     }),
     gradients=False,
     launch=launch_carry,
@@ -284,7 +288,7 @@ def texts(draw):
     for what, change, rate in (
         ("", {}, None), ("a single token", {"n": 1}, None), ("one head", {"h": 1, "n": 41}, None),
         ("chunks that fit exactly", {"n": 32}, None),
-        ("sizes that fill their tiles", {"n": 18, "dk": 16, "dv": 32}, None),
+        ("sizes that fill their tiles", {"n": 18, "dk": 32, "dv": 32}, None),
         ("a head that does not decay", {"n": 19}, [0.2, 0.0]),
         ("a head that forgets at once", {"n": 17}, [95.0, 0.3]),
     ):  # fmt: skip
@@ -351,6 +355,8 @@ chunks = Exercise(
         "q and k are swapped": "swapped",
         "rows beyond the last token are read: mask them": "rows not masked",
         "rows beyond the last token are stored: mask them": "stores all rows",
+        "what a mask hides was added up: without `other=0.0` it may be any number": "no other",
+        "keys have 16 places here, whatever DK_TILE is": "sixteen keys",
     }),
     gradients=False,
     launch=launch_chunks,

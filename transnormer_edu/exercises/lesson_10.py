@@ -205,6 +205,17 @@ def writers(draw):
         prompt = torch.randint(vocab, (start,), generator=draw.generator).tolist()
         yield Case(f"With {what}", {"step": step, "prompt": prompt, "new": new})
 
+    follows = draw.random.sample(range(vocab), vocab)
+
+    def every_token(token, state):
+        place = follows.index(int(token))
+        logits = torch.zeros(vocab, dtype=torch.float64)
+        logits[follows[(place + 1) % vocab]] = 1
+        return logits, 1 if state is None else state + 1
+
+    inputs = {"step": every_token, "prompt": [vocab - 1], "new": vocab}
+    yield Case("With a text in which every token comes", inputs)
+
 
 def write(step, prompt, new, *, feed=lambda prompt: prompt, choose=lambda z: int(z.argmax())):
     state = None
@@ -259,6 +270,12 @@ def never_moves_on(step, prompt, new):
     return torch.tensor(tokens)
 
 
+def stops_at_a_token(step, prompt, new, *, stop):
+    tokens = write(step, prompt, new)
+    ends = (tokens == stop).nonzero()
+    return tokens[: int(ends[0]) + 1] if len(ends) else tokens
+
+
 def last_token_twice(step, prompt, new):
     return write(step, [*prompt, prompt[-1]], new)
 
@@ -285,6 +302,8 @@ writing = Exercise(
             lambda step, prompt, new: write(step, prompt, new + 1)[1:]
         ),
         "there is one token too few": lambda step, prompt, new: write(step, prompt, new)[:-1],
+        "token 0 ended the text: here no token does": partial(stops_at_a_token, stop=0),
+        "token 2 ended the text: here no token does": partial(stops_at_a_token, stop=2),
         "the second best token was taken": partial(
             write, choose=lambda z: int(z.topk(2).indices[1])
         ),
