@@ -5,6 +5,7 @@ The reference is the sum written out, one term at a time; sizes are pairwise dif
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -165,6 +166,24 @@ def test_linear_weights_are_the_map_of_linear_attention():
     q, k, v, _ = operands()
     rate = released_rates(H, 0, 3).double()
     torch.testing.assert_close(linear_weights(q, k, rate) @ v, linear_attention(q, k, v, rate))
+
+
+def test_maps_are_computed_in_a_wider_type():
+    q, k, v, _ = operands()
+    rate = released_rates(H, 0, 3)  # float32, beside operands in float64
+    exact = dict(rtol=1e-12, atol=1e-12)
+    got = linear_weights(q, k, rate) @ v
+    torch.testing.assert_close(got, linear_attention(q, k, v, rate), **exact)
+    large = torch.full((1, 1, 2, 64), 40.0, dtype=torch.float16)  # q k = 102400 > 65504
+    torch.testing.assert_close(softmax_attention(large, large, large), large)
+
+
+@pytest.mark.bad_input
+def test_a_chunk_size_may_be_numpys():
+    q, k, v, _ = operands()
+    rate = released_rates(H, 0, 3)
+    got = linear_attention(q, k, v, rate, chunk_size=np.int64(4))
+    assert torch.equal(got, linear_attention(q, k, v, rate, chunk_size=4))
 
 
 def test_softmax_attention_is_pytorchs():

@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from tests.models import BOTH, linear, softmax, tokens
+from tests.models import BOTH, linear, randomised, softmax, tokens
 from transnormer_edu import TransNormerConfig, TransNormerLLM
 from transnormer_edu.checksums import INDEX
 from transnormer_edu.decay import released_rates
@@ -354,6 +354,46 @@ def test_a_failed_save_leaves_the_old_model(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(NotADirectoryError, match="is a file; expected a folder"):
         old.save_pretrained(tmp_path / "file")
+
+
+def test_no_mixture_of_two_models_is_read(tmp_path, monkeypatch):
+    """Killed before the last file was renamed: new config, old weights of the same shapes."""
+    linear(torch.float32).save_pretrained(tmp_path / "m")
+    other, replace = randomised(linear(decay="none"), torch.float32), os.replace
+
+    def killed(source, target):
+        if Path(target).name == "model.safetensors":
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr("os.replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        other.save_pretrained(tmp_path / "m")
+    with pytest.raises(ValueError, match="is damaged, its checksum is not"):
+        load_pretrained(tmp_path / "m")
+
+
+def test_weights_of_the_same_config_survive_a_kill(tmp_path, monkeypatch):
+    old = linear(torch.float32)
+    old.save_pretrained(tmp_path / "m")
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        randomised(linear(torch.float32), torch.float32).save_pretrained(tmp_path / "m")
+    assert torch.equal(load_pretrained(tmp_path / "m")(tokens(1, 4)), old(tokens(1, 4)))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_a_folder_may_be_a_link_or_another_disk(tmp_path, monkeypatch):
+    old, new = linear(torch.float32), linear(torch.float32, decay="none")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "m").symlink_to(tmp_path / "there" / "m")
+    old.save_pretrained(tmp_path / "m")
+    monkeypatch.setattr("os.path.ismount", lambda path: Path(path).name == "m")
+    for model in (new, old):
+        model.save_pretrained(tmp_path / "m")
+        assert torch.equal(load_pretrained(tmp_path / "m")(tokens(1, 4)), model(tokens(1, 4)))
+    assert [p.name for p in (tmp_path / "there").iterdir()] == ["m"]
+    assert not list((tmp_path / "there" / "m").glob(".*"))
 
 
 def test_config_defaults_are_the_released_ones(folder):

@@ -183,6 +183,8 @@ def test_a_folder_of_many_files_is_split_by_file(tmp_path):
         (tmp_path / f"{i}.txt").write_text(essay(i * 15, 15))
     (tmp_path / "picture.png").write_bytes(b"\x89PNG\0\0")
     (tmp_path / ".hidden").write_text("secret")
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "message.txt").write_text("secret")
     corpus = load_corpus(tmp_path)
     names = [{d.name for d in side} for side in (corpus.train, corpus.held_out)]
     assert names[0] | names[1] == {f"{i}.txt" for i in range(60)}

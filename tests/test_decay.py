@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -36,6 +37,11 @@ def test_other_head_counts_borrow_every_second_slope(heads, power):
     borrowed = [2 ** (-8 * (i + 1) / (2 * power)) for i in range(0, 2 * power, 2)]
     expected = torch.tensor((whole + borrowed)[:heads]) * (1 + 1e-5)
     torch.testing.assert_close(released_rates(heads, 0, 4), expected)
+
+
+@pytest.mark.bad_input
+def test_numbers_may_be_numpys():
+    assert torch.equal(released_rates(np.int64(6), 0, 2), released_rates(6, 0, 2))
 
 
 def test_one_layer_is_a_first_layer():

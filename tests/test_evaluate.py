@@ -120,8 +120,13 @@ def test_bad_input(model):
         ({"stride": 1.5}, "stride is 1.5, expected 1 to the context"),
         ({"batch_size": 1.5}, "batch_size is 1.5, expected a whole number"),
         ({"batch_size": 0}, "batch_size is 0"),
+        ({"carry_state": True, "max_windows": 2}, "give one of them"),
     ):
         with pytest.raises(ValueError, match=sentence):
             evaluate(**{"model": model, "tokenizer": BYTES, "text": TEXT} | choices)
+    silent = Tokenizer.of_bytes()
+    silent.encode = lambda text: []  # as sentencepiece's of spaces alone
+    with pytest.raises(ValueError, match="text '   ' has no token for this tokenizer"):
+        evaluate(model, silent, "   ")
     with pytest.raises(ValueError, match="has 259 ids and the model knows 37"):
         evaluate(models.linear(), BYTES, TEXT)

@@ -5,6 +5,7 @@ import shutil
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -96,6 +97,17 @@ def test_4_bit_weights_stay_4_bit_and_are_saved_as_such(tmp_path):
     assert again.config == model.config
     state = again.state_dict()
     assert all(torch.equal(state[n], t) for n, t in tensors.items() if not n.endswith("bias"))
+
+
+@pytest.mark.bad_input
+def test_a_new_model_has_no_few_bits_yet(tmp_path):
+    few = GPTQFormat(np.int64(4), np.int64(8))
+    assert json.dumps([few.bits, few.group_size]) == "[4, 8]"
+    model = TransNormerLLM(TransNormerConfig(37, 16, 1, 2, quantization=few))
+    assert model.config.quantization is None
+    assert isinstance(model.model["layers"][0].token_mixer.qkvu_proj, torch.nn.Linear)
+    model.save_pretrained(tmp_path)
+    assert TransNormerLLM.from_pretrained(tmp_path).config == model.config
 
 
 def test_plain_weights_are_not_called_4_bit(tmp_path):

@@ -181,6 +181,7 @@ def test_the_loss_leaves_padding_out():
     loss, logits, _ = hf(own)(ids, attention_mask=mask, labels=ids, return_dict=False)
     assert torch.equal(loss, out.loss) and torch.equal(logits, out.logits)
     torch.testing.assert_close(out.loss, own(ids, labels=ids, attention_mask=mask))
+    assert torch.equal(hf(own)(ids, attention_mask=mask, labels=ids.int()).loss, loss)
 
 
 def test_gradients_reach_every_parameter(golden):

@@ -201,6 +201,12 @@ def test_ids_of_any_whole_type_are_read(model, dtype):
     assert torch.equal(model(ids, labels=ids.to(dtype)), model(ids, labels=ids))
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16])
+def test_a_type_may_end_before_the_vocabulary_does(dtype):
+    model, ids = linear(vocab_size=64_000), tokens(2, 5)
+    assert torch.equal(model(ids.to(dtype), labels=ids.to(dtype)), model(ids, labels=ids))
+
+
 def test_the_next_token_is_the_last_real_one_of_each_row(model):
     prompts = [tokens(1, n, seed=n) for n in (9, 4)]
     for side in ("left", "right", "holes"):

@@ -3,13 +3,19 @@
 import base64
 import io
 import json
+import warnings
 
 import pytest
+import torch
 
 from tests.models import linear
+from transnormer_edu.data import load_corpus
 from transnormer_edu.evaluate import evaluate
-from transnormer_edu.released_tokenizers import MODEL, load_tokenizer
+from transnormer_edu.released_tokenizers import MODEL, SentencePieceTokenizer, load_tokenizer
+from transnormer_edu.run_folder import export
+from transnormer_edu.settings import TrainSettings
 from transnormer_edu.tokenizer import Tokenizer
+from transnormer_edu.train import Trainer, load_trained
 from transnormer_edu.write import write_text
 
 TEXT = "the cat sat on the mat,  indented é ∑ 猫 ☃ </s> <|endoftext|>\n\n it is"
@@ -52,7 +58,9 @@ def test_the_interface_is_the_same(kind, request, tmp_path):
     row = tokenizer.encode_documents(["the", "cat"]).tolist()
     assert [i for i in row if i in special] == [tokenizer.bos_id, tokenizer.eos_id] * 2
     tokenizer.save(tmp_path / "copy")
-    assert load_tokenizer(tmp_path / "copy").fingerprint == tokenizer.fingerprint
+    copy = load_tokenizer(tmp_path / "copy")
+    assert copy.fingerprint == tokenizer.fingerprint and copy.vocab_size == tokenizer.vocab_size
+    assert [copy.bos_id, copy.eos_id, copy.pad_id] == special
     (folder / "revision").mkdir()  # the tokenizer of several revisions lies beside them
     assert load_tokenizer(folder / "revision").encode(TEXT) == ids
 
@@ -64,6 +72,35 @@ def test_released_ids(sentencepiece_folder):
     assert "".join(write_text(model, tokenizer, "the cat", 5, stop_tokens=()))
     assert "".join(write_text(model, tokenizer, "", 5, stop_tokens=())) is not None
     assert evaluate(model, tokenizer, TEXT, context=8).bytes == len(TEXT.encode())
+
+
+@pytest.mark.parametrize("prompt", ["the cat", ""])
+def test_written_text_keeps_its_spaces(prompt, request, monkeypatch):
+    """A sentencepiece model trained with the library's defaults drops a text's first space."""
+    library, file = pytest.importorskip("sentencepiece"), io.BytesIO()
+    library.SentencePieceTrainer.train(
+        sentence_iterator=iter([TEXT.replace("☃", "")] * 20), model_writer=file, vocab_size=320,
+        model_type="bpe", byte_fallback=True, hard_vocab_limit=False, minloglevel=2,
+    )  # fmt: skip
+    whole = "the cat sat on the mat ☃ the cat"
+    for tokenizer in (SentencePieceTokenizer(file.getvalue()), Tokenizer.of_bytes()):
+        ids = tokenizer.encode(whole)
+        new = ids[len(tokenizer.encode(prompt)) :]
+        rows = iter([torch.tensor([i]) for i in new])
+        monkeypatch.setattr("transnormer_edu.write.stream", lambda *_, rows=rows, **__: rows)
+        assert prompt + "".join(write_text(linear(), tokenizer, prompt)) == whole
+
+
+def test_a_run_with_a_released_tokenizer_can_be_given_away(sentencepiece_folder, tmp_path):
+    tokenizer = load_tokenizer(sentencepiece_folder)
+    (tmp_path / "text.txt").write_text("\n\n".join([TEXT] * 9))
+    settings = TrainSettings(steps=1, batch_size=2, context=8, eval_windows=2, device="cpu")
+    with warnings.catch_warnings(action="ignore"):  # the text repeats itself
+        corpus = load_corpus(tmp_path / "text.txt")
+    model = linear(torch.float32, vocab_size=tokenizer.vocab_size)
+    Trainer(model, tokenizer, corpus, settings, tmp_path / "run").run(progress=False)
+    export(tmp_path / "run", tmp_path / "small")
+    assert load_trained(tmp_path / "small")[1].fingerprint == tokenizer.fingerprint
 
 
 def test_prompts_of_released_models_have_no_start(sentencepiece_folder, monkeypatch):

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transnormer_edu.tokenizer import Tokenizer, byte_pieces
+from transnormer_edu.tokenizer import SPECIAL, Tokenizer, byte_pieces
 
 TEXTS = ["the cat sat on the mat, the cat sat\n\n    indented é ∑ 猫 </s> <pad>"] * 3
 BPE = Tokenizer.train(TEXTS, 300)
@@ -93,7 +93,13 @@ def test_bad_input(tmp_path):
             BYTES.decode([65, wrong])
     with pytest.raises(FileNotFoundError, match=r"no tokenizer\.json in"):
         Tokenizer.load(tmp_path)
-    for damaged in ("", "[]", "{}", json.dumps({"model": {"vocab": {"a": 0}, "merges": []}})):
+    vocab = {piece: i for i, piece in enumerate(SPECIAL + byte_pieces())}
+    for damaged in (
+        *("", "[]", "{}", json.dumps({"model": {"vocab": {"a": 0}, "merges": []}})),
+        json.dumps({"model": {"vocab": list(vocab), "merges": []}}),
+        json.dumps({"model": {"vocab": vocab, "merges": [["zz", "a"]]}}),
+        json.dumps({"model": {"vocab": vocab | {"the": 5000}, "merges": []}}),
+    ):
         (tmp_path / "tokenizer.json").write_text(damaged)
         with pytest.raises(ValueError, match="is damaged or of another kind"):
             Tokenizer.load(tmp_path)

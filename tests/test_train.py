@@ -529,6 +529,11 @@ def test_what_cannot_be_resumed_says_why(whole, book, tmp_path):
     other.write_text(book.read_text() + "\n\none more line")
     with pytest.raises(ValueError, match="The corpus here has sha256 .* began with"):
         resume(tmp_path / "run", load_corpus(other))
+    with pytest.raises(ValueError, match="steps is '3', expected a whole number"):
+        resume(tmp_path / "run", steps="3")
+    new_trainer(replace(load_corpus(book), source=""), tmp_path / "own")
+    with pytest.raises(ValueError, match=r"'book.txt', which .* resume\(folder, corpus\)"):
+        resume(tmp_path / "own")
     Tokenizer.train(["the cat"], 262).save(tmp_path / "run")
     with pytest.raises(ValueError, match="The tokenizer here has sha256"):
         resume(tmp_path / "run")

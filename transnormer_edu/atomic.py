@@ -70,9 +70,7 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
                 except Exception as error:
                     raise witness.error or error from error
                 file.flush()
-                os.fsync(
-                    file.fileno()
-                )  # without it a power cut could leave the new name, but empty
+                os.fsync(file.fileno())  # or a power cut could leave the new name, but empty
             os.replace(part, path)
         except BaseException:
             part.unlink(missing_ok=True)
@@ -87,25 +85,28 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 @contextmanager
-def whole_folder(folder: str | Path, *, last: str, seal: str | None = None) -> Iterator[Path]:
+def whole_folder(
+    folder: str | Path, *, last: str, seal: str | None = None, mixable: bool = True
+) -> Iterator[Path]:
     """An empty folder to write into; its files take the name `folder` only once all are there.
 
-    Where `folder` exists its files are replaced, the one named `last` at the end. A file named
-    `seal`, which vouches for all others, is away in the meantime.
+    Where `folder` exists its files are replaced, the one named `last` at the end; `replace_folder`
+    says how, and what `seal` and `mixable` are.
 
     Errors: NotADirectoryError where `folder` is a file; OSError, in one sentence, where it cannot
     be written. The unfinished neighbour is removed then, and an older folder stays as it was.
     """
-    folder = check.path("folder", folder).absolute()
+    folder = check.path("folder", folder).resolve()  # a link may lead to another disk
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file; expected a folder to write into")
     part = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}{PART}.", dir=folder.parent))
+        near = folder if os.path.ismount(folder) else folder.parent  # on the same disk
+        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}{PART}.", dir=near))
         part.chmod(0o755)  # a private folder otherwise, and its name becomes `folder`
         yield part
-        replace_folder(part, folder, last=last, seal=seal)
+        replace_folder(part, folder, last=last, seal=seal, mixable=mixable)
     except DiskFull:
         raise
     except OSError as error:
@@ -118,14 +119,23 @@ def whole_folder(folder: str | Path, *, last: str, seal: str | None = None) -> I
 
 
 def replace_folder(
-    part: str | Path, folder: str | Path, *, last: str, seal: str | None = None
+    part: str | Path,
+    folder: str | Path,
+    *,
+    last: str,
+    seal: str | None = None,
+    mixable: bool = True,
 ) -> None:
     """Move the finished folder `part` to the name `folder`.
 
     No system renames a folder over a full one in a single step. So where `folder` exists, its files
-    are replaced one by one, and the file named `last` at the end: the others must fit both the old
-    and the new `last`. (The weights go last; config and tokenizer do not change during a run.) The
-    file named `seal`, checksums of all others, fits neither mixture: it goes first and comes last.
+    are replaced one by one, the file named `last` at the end: a killed process leaves a mixture.
+
+    last      the weights
+    seal      checksums of all others, which fit no mixture
+    mixable   whether the others fit both the old and the new `last`, as config and tokenizer do
+              during a run. Then the old seal goes away first, the new one comes last, and a mixture
+              can be used; else the new one comes first, and by it a mixture is refused.
     """
     part, folder = Path(part), Path(folder)
     for file in part.iterdir():
@@ -134,9 +144,9 @@ def replace_folder(
     if not folder.exists():
         os.replace(part, folder)
     else:
-        if seal is not None:
+        if seal is not None and mixable:
             (folder / seal).unlink(missing_ok=True)
-        order = lambda file: (file.name == seal, file.name == last, file.name)  # noqa: E731
+        order = lambda file: ((file.name == seal) is mixable, file.name == last, file.name)  # noqa: E731
         for file in sorted(part.iterdir(), key=order):
             os.replace(file, folder / file.name)
         part.rmdir()

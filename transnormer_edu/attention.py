@@ -35,9 +35,10 @@ def softmax_weights(
 ) -> Float[Tensor, "b h n n"]:
     """Attention map P_ts = softmax over s <= t of q_t k_s / sqrt(dk); every row sums to 1."""
     check_operands(q, k, k)
-    score = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+    wide = torch.promote_types(q.dtype, torch.float32)  # float16 ends at 65504
+    score = q.to(wide) @ k.to(wide).transpose(-1, -2) / math.sqrt(q.shape[-1])
     future = torch.ones(score.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
-    return score.masked_fill(future, -torch.inf).softmax(dim=-1)
+    return score.masked_fill(future, -torch.inf).softmax(dim=-1).to(q.dtype)
 
 
 def softmax_attention(
@@ -53,7 +54,9 @@ def linear_weights(
 ) -> Float[Tensor, "b h n n"]:
     """Map of linear attention A_ts = lambda^(t-s) q_t k_s for s <= t; rows do not sum to 1."""
     check_operands(q, k, k, rate)
-    return (q @ k.transpose(-1, -2)) * decay_mask(rate, q.shape[2]).to(q.dtype)
+    wide = torch.promote_types(q.dtype, torch.float32)
+    score = q.to(wide) @ k.to(wide).transpose(-1, -2)
+    return (score * decay_mask(rate.to(wide), q.shape[2])).to(q.dtype)
 
 
 def linear_attention(
@@ -71,14 +74,15 @@ def linear_attention(
 
     S is the `state` left by the tokens before (none: zero). With `return_state` the state after
     the last token comes back too, in float32 or, for float64 inputs, float64. All arithmetic is
-    done in that type, and o is cast back to the type of v. No 1/sqrt(dk), no denominator.
+    done in that type, and o is cast back to the type of v. (Under torch.autocast products have its
+    type, as everywhere.) No 1/sqrt(dk), no denominator.
 
     Raises ValueError or TypeError in one sentence for operands that do not fit or an unknown form.
     """
     check.tensors(rate=rate)
     check_operands(q, k, v, rate, state)
     check.one_of("form", form, FORMS)
-    check.whole("chunk_size", chunk_size)
+    chunk_size = check.whole("chunk_size", chunk_size)
     wide = torch.promote_types(v.dtype, torch.float32)
     if state is None:
         state = v.new_zeros(*q.shape[:2], k.shape[-1], v.shape[-1], dtype=wide)

@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from transnormer_edu import check, gptq, hub
-from transnormer_edu.atomic import whole_folder
+from transnormer_edu.atomic import whole_folder, write_text
 from transnormer_edu.checksums import INDEX, seal
 from transnormer_edu.config import TransNormerConfig
 from transnormer_edu.released_config import (
@@ -60,6 +60,7 @@ def load(
     quantised = getattr(config, "quantization", None)
     if quantised is not None:
         gptq.make_room(model, stored, quantised)
+        model.config = config
     stored = _named_as_ours(stored, config)
     _untie(stored)
     _drop_empty_biases(stored)
@@ -115,16 +116,26 @@ def _copy(stored: dict[str, Stored], dtype, progress: bool) -> dict[str, Tensor]
 
 
 def save(folder: str | Path, model) -> None:
-    """Write config.json and the weights; on a failure the folder stays as it was."""
-    with whole_folder(folder, last=WEIGHTS, seal=INDEX) as part:
+    """Write config.json and the weights; on a failure the folder stays as it was.
+
+    Of a process that is killed in between the folder may hold a mixture. It is sound, and read,
+    where the config is the one that was there; of another config it is refused.
+    """
+    there, text = check.path("folder", folder) / "config.json", config_text(model.config)
+    same = not there.is_file() or there.read_bytes() == text.encode()
+    with whole_folder(folder, last=WEIGHTS, seal=INDEX, mixable=same) as part:
         write(part, model)
         seal(part, WEIGHTS)
 
 
+def config_text(config) -> str:
+    """What stands in config.json."""
+    return json.dumps(config_to_json(config), indent=2) + "\n"
+
+
 def write(folder: Path, model, notes: dict[str, str] | None = None) -> None:
     """config.json and the weights into a folder that is there, with `notes` inside the weights."""
-    text = json.dumps(config_to_json(model.config), indent=2) + "\n"
-    (folder / "config.json").write_text(text, encoding="utf-8")
+    write_text(folder / "config.json", config_text(model.config))
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     try:
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})

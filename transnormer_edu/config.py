@@ -34,7 +34,8 @@ class TransNormerConfig:
         decay                  one of `SCHEDULES`
         absolute_position      add a sinusoid of its position to each embedding (our own choice)
         init_std               standard deviation of initial weights
-        quantization           how the blocks' matrices are stored in few bits; None: they are not
+        quantization           how the blocks' matrices are stored in few bits; None: they are not.
+                               Said of stored weights; a new model has None
 
     Raises ValueError, or TypeError for quantization, in one sentence, for what cannot work.
     """
@@ -146,6 +147,7 @@ def check_sizes(config, more: tuple[str, ...] = ()) -> None:
         object.__setattr__(config, field, int(token))
     if not check.is_number(config.init_std) or not 0 <= config.init_std < math.inf:
         raise ValueError(f"init_std is {config.init_std!r}, expected a number of at least 0")
+    object.__setattr__(config, "init_std", float(config.init_std))
 
 
 def _size(layers: int, dim: int, heads: int, glu_dim: int, **others) -> dict:

@@ -37,6 +37,7 @@ from torch import Tensor
 
 from transnormer_edu import check
 from transnormer_edu.library_text import docstrings, pydoc_topics, standard_library
+from transnormer_edu.text_pieces import is_hidden
 from transnormer_edu.token_file import TokenFile, is_prepared
 from transnormer_edu.tokenizer import Tokenizer
 
@@ -228,7 +229,7 @@ def _decoded(path: Path, data: bytes) -> str:
 def _read_user_text(path: Path) -> Corpus:
     """A file in contiguous pieces; a folder of 20 or more files file by file."""
     if path.is_dir():
-        files = [f for f in sorted(path.rglob("*")) if f.is_file() and not f.name.startswith(".")]
+        files = [f for f in sorted(path.rglob("*")) if f.is_file() and not is_hidden(f, path)]
         documents = []
         for file in files:
             try:

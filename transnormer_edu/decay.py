@@ -107,7 +107,7 @@ def check_rates(rate: Tensor) -> None:
 
 
 def _released_slopes(heads: int) -> list[float]:
-    power = 1 << (heads.bit_length() - 1)
+    power = 1 << (int(heads).bit_length() - 1)
     return _slopes(power) + _slopes(2 * power)[::2][: heads - power]
 
 

@@ -82,16 +82,20 @@ def evaluate(
                   a slightly higher loss, since the first tokens of a window have no past
     batch_size    windows read at once
     max_windows   score only so many, spread evenly over the text (a quick look while training)
-    carry_state   read the text in one go, window after window, with the state carried on
+    carry_state   read the text in one go, window after window, with the state carried on: no stride
 
-    Errors: ValueError for an empty text, a context below 2, a stride outside 1..context, or a
-    tokenizer with more ids than the model knows.
+    Errors: ValueError for a text that is empty or has no token, carry_state with max_windows, a
+    context below 2, a stride outside 1..context, or a tokenizer with more ids than the model knows.
     """
     check.whole("context", context)
     stride = max(1, context // 2) if stride is None else stride
     _check(text, context, stride, batch_size, max_windows)
     check_fit(model, tokenizer)
+    if carry_state and max_windows is not None:
+        raise ValueError("carry_state reads the whole text, max_windows a part: give one of them.")
     row = torch.tensor([tokenizer.bos_id, *tokenizer.encode(text)])
+    if len(row) == 1:
+        raise ValueError(f"The text {text!r} has no token for this tokenizer: give another one.")
     context = min(context, max(2, len(row) - 1))  # a window is never longer than the text
     stride = min(stride, context)
     device = next(model.parameters()).device

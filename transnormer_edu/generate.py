@@ -66,7 +66,7 @@ def stream(
     model.check_input(ids, attention_mask=attention_mask)
     stops = torch.tensor(_stop_ids(stop_tokens, model.config), dtype=torch.long, device=device)
     draw = torch.Generator(device)
-    draw.manual_seed(seed) if seed is not None else draw.seed()
+    draw.manual_seed(int(seed)) if seed is not None else draw.seed()
     choose = lambda logits: _choose(logits, temperature, top_k, top_p, draw)  # noqa: E731
     return _decode(model, ids, attention_mask, max_new_tokens, stops, choose)
 

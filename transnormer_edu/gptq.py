@@ -50,6 +50,8 @@ class GPTQFormat:
             raise ValueError(f"bits is {self.bits!r}, expected one of 2, 4, 8")
         if self.group_size != -1:
             check.whole("group_size", self.group_size)
+        for name in ("bits", "group_size"):  # only Python's own numbers go into a JSON file
+            object.__setattr__(self, name, int(getattr(self, name)))
         if not isinstance(self.desc_act, bool):
             raise ValueError(f"desc_act is {self.desc_act!r}, expected True or False")
 

@@ -191,7 +191,7 @@ def _one_device(where):
 
 def _loss(logits: Tensor, labels: Tensor, mask: Tensor | None) -> Tensor:
     """Cross-entropy of each next token; none is asked for at padding, or foretold from it."""
-    labels = labels[:, 1:]
+    labels = labels[:, 1:].long()
     if mask is not None:
         labels = labels.masked_fill(~(mask[:, 1:] & mask[:, :-1]), IGNORED_LABEL)
     wide = logits[:, :-1].to(torch.promote_types(logits.dtype, torch.float32))

@@ -8,6 +8,7 @@
 loss, state, saving. `TransNormerLLM` names its blocks. Weights bear the released models' names.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -212,7 +213,8 @@ class LanguageModel(nn.Module):
         check.one_device(ids=ids, state=state.position)
 
     def _check_values(self, ids, labels, attention_mask):
-        used = labels.long() if labels is not None else ids[:0]  # uint8 cannot be -100
+        ids = ids.long()  # uint8 cannot be compared with 64000, nor be -100
+        used = labels.long() if labels is not None else ids[:0]
         for name, tokens in (("id", ids), ("label", used[used != IGNORED_LABEL])):
             wrong = tokens[(tokens < 0) | (tokens >= self.config.vocab_size)]
             if wrong.numel():
@@ -232,7 +234,8 @@ class TransNormerLLM(LanguageModel):
     """A TransNormerLLM (arXiv 2307.14995) of the sizes and choices in `config`.
 
     Its state is one (b, h, dk, dv) tensor a layer, however much was read. Under
-    torch.device("meta") it has shapes but costs no memory.
+    torch.device("meta") it has shapes but costs no memory. A new model's weights are not of few
+    bits, whatever the config says: `quantise` and `from_pretrained` make one whose are.
     """
 
     config_class = TransNormerConfig
@@ -240,6 +243,7 @@ class TransNormerLLM(LanguageModel):
 
     def __init__(self, config: TransNormerConfig):
         super().__init__(config, Block)
+        self.config = replace(config, quantization=None)
 
 
 def _padding_to_the_left(ids, mask):

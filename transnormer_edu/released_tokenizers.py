@@ -19,10 +19,11 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from transnormer_edu.atomic import whole_file
+from transnormer_edu.atomic import whole_file, write_text
 from transnormer_edu.tokenizer import FILE, Tokenizer
 
 MODEL = "tokenizer.model"
+IDS = "tiktoken_ids.json"  # ours: vocab_size and special ids, which no .tiktoken file has
 # The special pieces of OpenAI's cl100k_base, of which TransNormerLLM3's size, 100,280, is the next
 # multiple of 8; and how it cuts a text before it merges (both from the library tiktoken).
 CL100K_SPECIAL = {
@@ -158,6 +159,20 @@ class TiktokenTokenizer(ReleasedTokenizer):
     def vocab_size(self) -> int:
         return self._size
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of the file and of the ids that come from elsewhere, in hex."""
+        return hashlib.sha256(self._data + self._own_ids().encode()).hexdigest()
+
+    def save(self, folder: str | Path) -> None:
+        """Write the file as it was read into `folder`, and the ids beside it."""
+        super().save(folder)
+        write_text(Path(folder) / IDS, self._own_ids())
+
+    def _own_ids(self) -> str:
+        ids = {f"{name}_token_id": getattr(self, f"{name}_id") for name in ("pad", "bos", "eos")}
+        return json.dumps({"vocab_size": self.vocab_size} | ids) + "\n"
+
     def _encode(self, text: str) -> list[int]:
         if absent := self._absent.intersection(text.encode()):
             raise self._damaged(f"no piece for the byte {min(absent)}")
@@ -180,9 +195,8 @@ def _library(name: str):
 
 
 def _ids(*places: str | Path) -> dict:
-    """vocab_size and special ids of the nearest config.json, where there is one."""
-    for place in places:
-        path = Path(place) / "config.json"
+    """vocab_size and special ids: our own note of them, or the nearest config.json's."""
+    for path in (Path(place) / name for place in places for name in (IDS, "config.json")):
         if path.is_file():
             given = json.loads(path.read_text(encoding="utf-8"))
             return {name: i for name, i in given.items() if isinstance(i, int)}

@@ -39,9 +39,9 @@ from transnormer_edu.checksums import INDEX, seal
 from transnormer_edu.data import Corpus, zlib_bits_per_byte
 from transnormer_edu.pretrained import load_pretrained
 from transnormer_edu.released_config import config_to_json
+from transnormer_edu.released_tokenizers import load_tokenizer
 from transnormer_edu.settings import TrainSettings
 from transnormer_edu.token_file import TokenFile
-from transnormer_edu.tokenizer import Tokenizer
 from transnormer_edu.weight_files import WEIGHTS
 
 CHECKPOINT, SETTINGS, LOG, LOOKS = "checkpoint.pt", "settings.json", "log.csv", "log.json"
@@ -191,7 +191,7 @@ def export(source: str | Path, folder: str | Path, dtype: torch.dtype = torch.fl
     source, folder = weights_folder(source), check.path("folder", folder)
     if folder.exists():
         raise FileExistsError(f"{folder} exists already: remove it or choose another name.")
-    model, tokenizer = load_pretrained(source, dtype), Tokenizer.load(source)
+    model, tokenizer = load_pretrained(source, dtype), load_tokenizer(source)
     notes = read_notes(source)
     if not notes:
         raise ValueError(f"{source} does not say what it was trained on: take a folder of a run.")

@@ -105,10 +105,14 @@ def _files(source: str | Path) -> list[Path | str]:
     return files
 
 
+def is_hidden(file: Path, folder: Path) -> bool:
+    """Whether the file, or a folder between `folder` and it, has a name that begins with a dot."""
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)
+
+
 def _may_be_text(folder: Path, file: Path) -> bool:
     """No picture, nothing empty, nothing hidden: what `_cut` will not stumble over at once."""
-    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    if hidden or not file.is_file():
+    if is_hidden(file, folder) or not file.is_file():
         return False
     with _named_errors(file), open(file, "rb") as handle:
         head = handle.read(HEAD)

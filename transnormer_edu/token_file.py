@@ -40,8 +40,9 @@ class TokenFile:
 
     name, source, notes, fingerprint, train_bytes, held_out_text, describe(), row(tokenizer)
 
-    Errors: FileNotFoundError where there is none; ValueError, naming the file, for one that is
-    damaged or cut short.
+    Errors: FileNotFoundError where there is none; ValueError, naming the file, for tokens.json that
+    is damaged, and for tokens.bin of another length than that says. (What stands in tokens.bin is
+    never read as a whole: nothing tells of a byte that changed there.)
     """
 
     def __init__(self, path: str | Path):

@@ -164,9 +164,9 @@ class Tokenizer:
             model = json.loads(path.read_text(encoding="utf-8"))["model"]
             vocab, merges = model["vocab"], [tuple(pair) for pair in model["merges"]]
             first = {piece: i for i, piece in enumerate(SPECIAL + byte_pieces())}
-            if first.items() <= vocab.items():
+            if first.items() <= vocab.items() and set(vocab.values()) == set(range(len(vocab))):
                 return cls(vocab, merges)
-        except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError):
+        except Exception:  # the library raises its bare Exception for merges that do not fit
             pass
         raise ValueError(
             f"{path} is damaged or of another kind, expected the byte-level BPE that "

@@ -35,6 +35,7 @@ from transnormer_edu.atomic import whole_turn
 from transnormer_edu.batches import Batches
 from transnormer_edu.data import Corpus, load_corpus
 from transnormer_edu.evaluate import Score, check_fit, evaluate
+from transnormer_edu.installed_text import NAME as INSTALLED
 from transnormer_edu.pretrained import MODELS, load_pretrained
 from transnormer_edu.released_config import config_from_json
 from transnormer_edu.released_tokenizers import load_tokenizer
@@ -126,7 +127,9 @@ class Trainer:
             self.folder = folder
 
     def __iter__(self) -> Iterator[Step]:
-        """Do the updates that are left, one per turn. Leaving the loop early loses nothing."""
+        """Do the updates that are left, one per turn. Who leaves the loop early can go on with it;
+        in the folder stands what `save` wrote last.
+        """
         while self.step < self.settings.steps:
             with whole_turn():
                 begin = time.perf_counter()
@@ -289,13 +292,13 @@ def resume(
     run = RunFolder(folder)
     state = run.reopen()
     about = json.loads(state["about"])
-    corpus = load_corpus(about["source"]) if corpus is None else corpus
+    corpus = _corpus_of(about) if corpus is None else corpus
     tokenizer = load_tokenizer(folder)
     _demand_same("corpus", corpus.fingerprint, about["corpus"]["sha256"], run)
     _demand_same("tokenizer", tokenizer.fingerprint, about["tokenizer_sha256"], run)
     settings = TrainSettings.from_dict(about["settings"])
     if steps is not None:
-        if steps < state["step"]:
+        if check.whole("steps", steps) < state["step"]:
             raise ValueError(
                 f"steps is {steps} and the run in {folder} has done {state['step']}: give more."
             )
@@ -305,6 +308,16 @@ def resume(
     trainer = Trainer(model, tokenizer, corpus, settings, run)
     trainer.restore(state)
     return trainer
+
+
+def _corpus_of(about: dict) -> Corpus | TokenFile:
+    """The corpus of a run, read again; ValueError for one that was handed to the run ready-made."""
+    if not about["source"] or about["source"] == INSTALLED:
+        raise ValueError(
+            f"The run was trained on the corpus {about['corpus']['name']!r}, which cannot be read "
+            "again by its name: give it once more, resume(folder, corpus)."
+        )
+    return load_corpus(about["source"])
 
 
 def _demand_same(what: str, here: str, there: str, run: RunFolder) -> None:

@@ -82,7 +82,7 @@ class KVCache(NamedTuple):
 
 def rope(x: Float[Tensor, "b h n dh"], position: Tensor) -> Float[Tensor, "b h n dh"]:
     """Rotate the pair (x_j, x_{j + dh/2}) by its angle (RoFormer, arXiv 2104.09864)."""
-    angle = sinusoid_angles(position, x.shape[-1])[..., None, :, :]
+    angle = sinusoid_angles(position, x.shape[-1], x.dtype)[..., None, :, :]
     cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
     x1, x2 = x.chunk(2, dim=-1)
     return torch.cat([x1 * cos - x2 * sin, x1 * sin + x2 * cos], dim=-1)
