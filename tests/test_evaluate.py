@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests import models
 from transnormer_edu import TransNormerConfig, TransNormerLLM
@@ -42,6 +43,23 @@ def test_who_knows_nothing_pays_log_v():
     assert score.loss == pytest.approx(math.log(259), rel=1e-6)
     assert score.perplexity == pytest.approx(259, rel=1e-5)
     assert score.bits_per_byte == pytest.approx(math.log2(259), rel=1e-6)
+
+
+def test_a_large_vocabulary_costs_no_memory_of_its_own():
+    """Logits of all windows at once would be more than what the loss of training holds."""
+    model, largest = models.linear(vocab_size=4099), 0
+
+    class Largest(TorchDispatchMode):
+        def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+            nonlocal largest
+            made = operation(*args, **(kwargs or {}))
+            if isinstance(made, torch.Tensor):
+                largest = max(largest, made.numel())
+            return made
+
+    with Largest():
+        evaluate(model, BYTES, TEXT * 20, context=64, batch_size=16)
+    assert 4099 * 18 <= largest <= 2**20  # the embedding; a piece of `cross_entropy`
 
 
 def test_bits_per_byte_counts_bytes_not_tokens():

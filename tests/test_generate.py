@@ -120,6 +120,13 @@ def test_a_stream_gives_tokens_as_they_come(model):
 
 
 @pytest.mark.bad_input
+def test_ids_are_read_before_they_go_to_a_gpu():
+    """There a wrong one would end the process; on the device "meta" nothing is read either."""
+    with pytest.raises(ValueError, match="id 99 is outside the vocabulary"):
+        generate(linear().to("meta"), [3, 99], 2)
+
+
+@pytest.mark.bad_input
 @pytest.mark.parametrize(
     "call, sentence",
     [

@@ -174,6 +174,10 @@ def test_a_vocabulary_that_grew_is_saved_as_such(tmp_path):
     assert torch.equal(TransNormerLLM.from_pretrained(tmp_path)(ids), logits)
 
 
+def test_the_library_divides_the_loss_by_its_accumulation_steps():
+    assert hf(linear()).accepts_loss_kwargs is False  # Trainer looks for it: the loss is a mean
+
+
 def test_the_loss_leaves_padding_out():
     own = linear()
     ids, mask = padded([tokens(n, seed=n) for n in (5, 12)])

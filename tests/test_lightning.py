@@ -89,6 +89,17 @@ def test_the_kernel_in_the_interpreter_is_the_chunked_form_also_compiled():
     assert done.stdout == "agree\n", done.stderr
 
 
+def test_a_state_too_large_for_the_kernel_is_left_to_pytorch(monkeypatch):
+    """LRPE doubles the features of a head: 136 of them make a state of 272 rows."""
+    monkeypatch.setattr(lightning, "_on_gpu", lambda x: True)
+    monkeypatch.setattr(lightning, "_kernels", lambda: pytest.fail("it serves 256 at most"))
+    q, k, v = (torch.randn(2, 3, d) for d in (136, 136, 24))
+    state = torch.zeros(2, 3, 272, 24)
+    theta, position = torch.rand(3, 1, 136), torch.tensor([4, 90])
+    decode_step(q, k, v, torch.rand(3), state, theta, position)
+    assert state.any()
+
+
 def test_a_decode_step_with_lrpe_is_one_token_of_the_operator():
     """Rows at places of their own, beside the whole text turned and read at once."""
     q, k, v, rate = (x.double() for x in operands())

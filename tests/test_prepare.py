@@ -105,6 +105,8 @@ def test_folders_patterns_and_names(folder):
     everything = [folder / name for name in ("a.txt", "b.txt", "deep/c.md")]
     assert text_files([folder]) == everything
     assert text_files([str(folder / "**" / "*.*t*"), folder / "a.txt"])[:2] == everything[:2]
+    other = folder / ".." / folder.name
+    assert text_files([folder, other / "a.txt", other / "deep"]) == everything
     assert text_files([str(folder / "**" / "*.md"), str(folder / "deep" / "c.md"), "-"]) == [
         everything[2],
         "-",

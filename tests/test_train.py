@@ -13,6 +13,7 @@ import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -122,6 +123,13 @@ def test_settings_that_cannot_work(name, value, sentence):
 
 
 @pytest.mark.bad_input
+@pytest.mark.bad_input
+def test_settings_may_be_numpys():
+    assert json.dumps(asdict(replace(QUICK, steps=np.int64(5)))) == json.dumps(
+        asdict(replace(QUICK, steps=5))
+    )
+
+
 def test_settings_come_back_from_their_dict():
     assert TrainSettings.from_dict(asdict(QUICK)) == QUICK
     with pytest.raises(ValueError, match="no setting 'stepz', expected one of steps, "):

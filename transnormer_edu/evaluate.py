@@ -103,14 +103,14 @@ def evaluate(
     model.eval()
     try:
         if carry_state:
-            pairs = _in_one_go(model, row, context, device)
+            inputs, targets = row[None, :-1], row[None, 1:]
+            nats = _in_one_go(model, inputs.to(device), targets.to(device), context)
         else:
             inputs, targets = cut_windows(row, context, stride, max_windows)
-            pairs = (
-                (model(inputs[i : i + batch_size].to(device)), targets[i : i + batch_size])
-                for i in range(0, len(inputs), batch_size)
-            )
-        return _score(pairs, tokenizer.byte_counts)
+            batches = zip(inputs.split(batch_size), targets.split(batch_size), strict=True)
+            nats = sum(_nats(model, ids.to(device), goal.to(device)) for ids, goal in batches)
+        scored = targets[targets != IGNORED_LABEL]
+        return Score(nats, len(scored), int(tokenizer.byte_counts[scored].sum()))
     finally:
         model.train(was_training)
 
@@ -133,26 +133,23 @@ def cut_windows(
     return inputs, targets.masked_fill(scored_before | (at + 1 >= len(row)), IGNORED_LABEL)
 
 
-def _in_one_go(model, row, context, device):
-    """Logits and targets of the whole row, piece by piece, from one state to the next."""
-    state = None
-    for i in range(0, len(row) - 1, context):
-        inputs, targets = row[:-1][i : i + context], row[1:][i : i + context]
-        logits, state = model(inputs[None].to(device), state=state, return_state=True)
-        yield logits, targets[None]
+def _in_one_go(model, inputs, targets, context) -> float:
+    """The whole row, piece by piece, from one state to the next."""
+    nats, state = 0.0, None
+    for ids, goal in zip(inputs.split(context, 1), targets.split(context, 1), strict=True):
+        more, state = model.nats(ids, goal, state)
+        nats += more.item()
+    return nats
 
 
-def _score(pairs, byte_counts) -> Score:
-    nats, tokens, size = 0.0, 0, 0
-    for logits, targets in pairs:
-        flat = logits.flatten(0, 1)
-        flat = flat.to(torch.promote_types(flat.dtype, torch.float32))
-        goal = targets.flatten().to(flat.device)
-        nats += F.cross_entropy(flat, goal, ignore_index=IGNORED_LABEL, reduction="sum").item()
-        scored = targets[targets != IGNORED_LABEL]
-        tokens += len(scored)
-        size += int(byte_counts[scored].sum())
-    return Score(nats, tokens, size)
+def _nats(model, inputs, targets) -> float:
+    if hasattr(model, "nats"):
+        return model.nats(inputs, targets)[0].item()
+    logits = model(inputs).flatten(0, 1)  # of a model that is not ours
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return F.cross_entropy(
+        wide, targets.flatten(), ignore_index=IGNORED_LABEL, reduction="sum"
+    ).item()
 
 
 def _check(text, context, stride, batch_size, max_windows):

@@ -61,9 +61,11 @@ def stream(
     _check_choices(max_new_tokens, temperature, top_k, top_p, seed)
     device = model.model["embed_tokens"].weight.device
     ids, attention_mask = _as_batch(ids, attention_mask, model.config.pad_token_id)
-    ids = ids.to(device)
+    given, ids = ids, ids.to(device)
     attention_mask = attention_mask.to(device) if attention_mask is not None else None
     model.check_input(ids, attention_mask=attention_mask)
+    if given.device.type == "cpu":  # on a GPU reading them would make the host wait
+        model.check_values(given)
     stops = torch.tensor(_stop_ids(stop_tokens, model.config), dtype=torch.long, device=device)
     draw = torch.Generator(device)
     draw.manual_seed(int(seed)) if seed is not None else draw.seed()

@@ -85,6 +85,7 @@ class HFTransNormer(PreTrainedModel, GenerationMixin):
 
     config_class = HFConfig
     main_input_name = "input_ids"
+    accepts_loss_kwargs = False  # the loss is a mean: the library divides by its accumulation steps
 
     def __init__(self, config: HFConfig, network: TransNormerLLM | None = None):
         super().__init__(config)
@@ -184,7 +185,7 @@ def _one_device(where):
         if len(set(where.values())) != 1:
             raise ValueError(f'device_map is {where}; expected one device, as in {{"": "cuda"}}')
         (where,) = set(where.values())
-    if where in ("auto", "balanced", "balanced_low_0", "sequential", "cuda"):
+    if where in ("auto", "balanced", "balanced_low_0", "sequential"):
         return "cuda" if torch.cuda.is_available() else "cpu"
     return where
 

@@ -80,7 +80,8 @@ def decode_step(
     theta, position   of a layer with LRPE, which turns q and k first: then dk = 2 f, else dk = f
     early             the state may be read while the kernels before this one still run
     """
-    if state.dtype == torch.float32 and _on_gpu(q):
+    fits = max(state.shape[-2:]) <= KERNEL_FEATURES[1]
+    if fits and state.dtype == torch.float32 and _on_gpu(q):
         turn = {"theta": theta, "position": position}
         return _kernels().decode_step(q, k, v, rate, state, **turn, early=early)
     if theta is not None:

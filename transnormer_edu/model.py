@@ -97,6 +97,20 @@ class LanguageModel(nn.Module):
         x, state = self._read(ids, real, state, return_state=True)
         return self.head(x[:, -1]), state
 
+    def nats(
+        self,
+        ids: Integer[Tensor, "b n"],
+        targets: Integer[Tensor, "b n"],
+        state: State | None = None,
+    ) -> tuple[Float[Tensor, ""], State]:
+        """Sum of -ln p(target) over what stands after each token, and the state; -100 is left out.
+
+        The logits are never there as a whole: see `cross_entropy`. Raises what `forward` raises.
+        """
+        self.check_input(ids, targets, None, state)
+        x, state = self._read(ids.long(), None, state, return_state=True)
+        return self._loss(x, targets.long(), torch.tensor(1, device=x.device)), state
+
     def _read(self, ids, real, state, return_state):
         """The blocks' output (b, n, d), and with `return_state` the state after the last token."""
         position = _positions(ids, real, state)
@@ -114,9 +128,9 @@ class LanguageModel(nn.Module):
         x = x.to(autocast_type(x))  # all blocks read it and add to it: in bf16 half the bytes
         return add_sinusoid(x, position) if self.config.absolute_position else x
 
-    def _loss(self, x, labels):
+    def _loss(self, x, labels, count=None):
         x = self.model["final_norm"](x).flatten(0, 1)
-        return cross_entropy(x, self.model["embed_tokens"].weight, labels.flatten())
+        return cross_entropy(x, self.model["embed_tokens"].weight, labels.flatten(), count)
 
     def head(self, x):
         """Logits (..., V) of what the last block gives, (..., d)."""
@@ -189,7 +203,7 @@ class LanguageModel(nn.Module):
             self._check_state(ids, state)
         # Reading values makes the host wait for a GPU, and cannot be traced: only on the CPU.
         if ids.device.type == "cpu" and not torch.compiler.is_compiling():
-            self._check_values(ids, labels, attention_mask)
+            self.check_values(ids, labels, attention_mask)
 
     def _check_state(self, ids, state):
         is_ours = isinstance(state, State) and isinstance(state.layers, tuple | list)
@@ -212,7 +226,8 @@ class LanguageModel(nn.Module):
             )
         check.one_device(ids=ids, state=state.position)
 
-    def _check_values(self, ids, labels, attention_mask):
+    def check_values(self, ids, labels=None, attention_mask=None) -> None:
+        """ValueError for ids or labels outside the vocabulary, or a mask of other than 0 and 1."""
         ids = ids.long()  # uint8 cannot be compared with 64000, nor be -100
         used = labels.long() if labels is not None else ids[:0]
         for name, tokens in (("id", ids), ("label", used[used != IGNORED_LABEL])):

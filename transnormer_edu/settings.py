@@ -57,8 +57,9 @@ class TrainSettings:
             value = getattr(self, name)
             if name == "eval_windows" and value is None:
                 continue
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            if not check.is_whole(value, least):
                 raise ValueError(f"{name} is {value!r}, expected a whole number of {least} or more")
+            object.__setattr__(self, name, int(value))  # NumPy's do not go into a JSON file
         for name, (low, high) in BETWEEN.items():
             value = getattr(self, name)
             number = isinstance(value, int | float) and not isinstance(value, bool)

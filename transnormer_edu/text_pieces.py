@@ -5,7 +5,8 @@
         piece.text, piece.held_out
 
 A piece is at most `PIECE` characters of one file. It ends before the last white space of a run,
-where the byte-level tokenizers cut anyway: so the tokens of a file do not depend on the pieces.
+where the byte-level tokenizers cut anyway: so the tokens of a file do not depend on the pieces (but
+in a text so long without white space, which is cut between any two letters).
 """
 
 import io
@@ -57,7 +58,10 @@ def text_files(sources: Iterable[str | Path]) -> list[Path | str]:
     found = [file for source in sources for file in _files(source)]
     if not found:
         raise ValueError("no text was named; expected files, folders, patterns, or - for stdin")
-    return list(dict.fromkeys(found))
+    first: dict[Path | str, Path | str] = {}
+    for file in found:  # which may be spelled in several ways
+        first.setdefault(file if file == STDIN else Path(file).resolve(), file)
+    return list(first.values())
 
 
 def total_bytes(files: Iterable[Path | str]) -> int | None:

@@ -44,6 +44,8 @@ from transnormer_edu.settings import TrainSettings
 from transnormer_edu.token_file import TokenFile
 from transnormer_edu.tokenizer import Tokenizer
 
+MOST_ROWS = 16  # read at once in a look at the held-out text
+
 
 @dataclass(frozen=True)
 class Step:
@@ -178,18 +180,25 @@ class Trainer:
 
     def held_out_score(self, max_windows: int | None = None) -> Score:
         """The held-out text under the model as it is now, in windows without overlap."""
-        context, text = self.settings.context, self.corpus.held_out_text
-        return evaluate(self.model, self.tokenizer, text, context, context, max_windows=max_windows)
+        s, text = self.settings, self.corpus.held_out_text
+        rows = min(MOST_ROWS, s.batch_size)  # no more memory than an update takes
+        with self.bf16():
+            return evaluate(
+                self.model, self.tokenizer, text, s.context, s.context, rows, max_windows
+            )
+
+    def bf16(self) -> torch.autocast:
+        """What forward passes run under: autocast, where the settings want it."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.uses_bf16())
 
     def _update(self) -> tuple[float, float]:
         """One update: the loss before it (nats per token) and the gradient's norm."""
         s = self.settings
-        bf16 = torch.autocast(self.device.type, torch.bfloat16, enabled=s.uses_bf16())
         self.optimizer.zero_grad()
         total = torch.zeros((), device=self.device)  # read once: reading makes a GPU stop and wait
         for i in range(self.step * s.accumulate, (self.step + 1) * s.accumulate):
             ids = self.batches[i].to(self.device).long()
-            with bf16:
+            with self.bf16():
                 share = self.model(ids, labels=ids) / s.accumulate
             share.backward()
             total += share.detach()

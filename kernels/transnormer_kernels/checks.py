@@ -5,6 +5,8 @@ import os
 import torch
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from .plan import LARGEST_CHUNK
+
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 KNOWN = WeakTensorKeyDictionary()  # rate -> its version when its values were last read
 
@@ -45,6 +47,17 @@ def check_tensor(name, x, shape, dtypes, device=None):
     )  # fmt: skip
 
 
+def check_span(name, x, rows):
+    """A tile of so many rows begins at most 2^31 numbers before it ends: kernels count in int32."""
+    sizes = [min(rows, x.shape[-2]) if x.ndim > 1 else 1, x.shape[-1]]
+    span = sum((n - 1) * step for n, step in zip(sizes[-x.ndim :], x.stride()[-2:], strict=True))
+    require(
+        span < 2**31, ValueError,
+        f"{name} has strides {x.stride()}: {rows} rows of it span 2^31 numbers or more; call "
+        ".contiguous() on it first.",
+    )  # fmt: skip
+
+
 def check_rate(rate, b, h, device):
     """rate (h,) or (b, h), floating, fixed, finite, ≥ 0."""
     require(
@@ -78,7 +91,8 @@ def check_values(rate):
 
     Where there are no values to read, it is not: in a tracer, and while a CUDA graph is recorded.
     """
-    if torch.compiler.is_compiling() or type(rate) is not torch.Tensor or rate.is_meta:
+    plain = type(rate) in (torch.Tensor, torch.nn.Parameter)
+    if torch.compiler.is_compiling() or not plain or rate.is_meta:
         return
     version = 0 if rate.is_inference() else rate._version
     if rate.is_cuda and (KNOWN.get(rate) == version or torch.cuda.is_current_stream_capturing()):
@@ -103,6 +117,8 @@ def check_operator(q, k, v, rate, state=None):
     check_tensor("v", v, (b, h, n, None), (q.dtype,), q.device)
     for name, size in (("dk", dk), ("dv", v.shape[-1])):
         require(16 <= size <= 256, ValueError, f"{name} is {size}; the kernels serve 16 to 256.")
+    for name, x in (("q", q), ("k", k), ("v", v)):
+        check_span(name, x, LARGEST_CHUNK)
     check_rate(rate, b, h, q.device)
     if state is not None:
         check_tensor("state", state, (b, h, dk, v.shape[-1]), (torch.float32,), q.device)

@@ -25,11 +25,10 @@ def left_product_kernel(
 ):  # fmt: skip
     """One block of rows of one head, DV_TILE columns of v."""
     slices: tl.constexpr = (DV + DV_TILE - 1) // DV_TILE
-    col = (tl.program_id(1) % slices) * DV_TILE
-    head = (tl.program_id(1) // slices).to(tl.int64)
+    blocks = tl.cdiv(n, BLOCK)
+    block, rest = tl.program_id(0) % blocks, tl.program_id(0) // blocks
+    col, head = (rest % slices) * DV_TILE, (rest // slices).to(tl.int64)
     b, h = head // heads, head % heads
-    blocks = tl.num_programs(0)
-    block = tl.program_id(0)
     r = load_rate(rate, rate_strides, b, h)
     i = tl.arange(0, BLOCK)
     row = block * BLOCK
@@ -57,7 +56,7 @@ def left_product(q, k, v, rate, reverse=False):
     dv = v.shape[-1]
     o = torch.empty_like(v)
     tiles = v1_tiles(q.dtype, dk, dv)
-    grid = (triton.cdiv(n, tiles.chunk), b * h * triton.cdiv(dv, tiles.columns))
+    grid = (triton.cdiv(n, tiles.chunk) * b * h * triton.cdiv(dv, tiles.columns),)
     sizes = {"DK": dk, "DV": dv, "DK_TILE": padded(dk), "DV_TILE": tiles.columns}
     with torch.cuda.device_of(q):
         left_product_kernel[grid](

@@ -13,7 +13,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .checks import check_launch, require
+from .checks import check_launch, check_span, require
 from .plan import norm_warps
 
 EPS = 1e-6
@@ -106,7 +106,7 @@ def srmsnorm_op(x: torch.Tensor, u: torch.Tensor | None, eps: float) -> torch.Te
 def srmsnorm_backward_op(
     dy: torch.Tensor, x: torch.Tensor, u: torch.Tensor | None, eps: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    dx = torch.empty_like(x)
+    dx, dy = torch.empty_like(x), dy.contiguous()
     du = x.new_empty(0) if u is None else torch.empty_like(u)
     if dx.numel():
         gate = None if u is None else du
@@ -152,6 +152,7 @@ def check_rows(name, x, like=None):
         x.ndim >= 1 and 1 <= x.shape[-1] <= 16384, ValueError,
         f"srmsnorm: {name} has shape {tuple(x.shape)}; the last dimension must be 1 to 16384 wide.",
     )  # fmt: skip
+    check_span(f"srmsnorm: {name}", x, 1)
     if like is not None:
         require(
             x.shape == like.shape and x.dtype == like.dtype and x.device == like.device, ValueError,
@@ -163,7 +164,8 @@ def check_rows(name, x, like=None):
 def srmsnorm(x, eps=EPS):
     """y = x · rsqrt(mean(x²) + eps) over the last dimension.
 
-    Args: x (…, d), fp16, bf16 or fp32, any strides. Returns a tensor like x.
+    Args: x (…, d), fp16, bf16 or fp32, any strides of up to three axes; more must fold into rows.
+    Returns a tensor like x.
     Raises TypeError or ValueError for what does not fit, before any launch.
     """
     check_rows("x", x)
@@ -175,7 +177,7 @@ def srmsnorm(x, eps=EPS):
 def srmsnorm_gate(x, u, eps=EPS):
     """y = u ⊙ srmsnorm(x) in one pass: the last step of gated linear attention.
 
-    Args: x and u (…, d) of one shape and dtype, any strides. Returns a tensor like x.
+    Args: x and u (…, d) of one shape and dtype, strides as for `srmsnorm`. Returns a tensor like x.
     Raises TypeError or ValueError for what does not fit, before any launch.
     """
     check_rows("x", x)

@@ -3,11 +3,11 @@
 import pytest
 
 from transnormer_edu.exercises import Wrong, _workers, check
-from transnormer_edu.exercises.borrowed import borrowed
+from transnormer_edu.exercises.borrowed import OPERATORS, borrowed
 from transnormer_edu.exercises.catalog import every
 from transnormer_edu.exercises.lesson_04 import by_loop
 
-FINISHED = {"linear_attention", "lightning_attention"}
+FINISHED = OPERATORS
 
 
 def in_a_notebook(source: str):
@@ -29,6 +29,7 @@ BORROWED = [
     "def helper(q): return linear_attention(q)\ndef f(q): return helper(q)",
     "from transnormer_edu.attention import linear_attention\n"
     "def f(q): return [linear_attention(x) for x in q]",
+    "from transnormer_edu.attention import FORMS\ndef f(q): return FORMS['recurrent'](q)",
     "from functools import partial\nfrom transnormer_edu.attention import linear_attention\n"
     "def helper(q, n): return linear_attention(q)\nf = partial(helper, n=3)",
     "from transnormer_edu.attention import linear_attention\nf = linear_attention",
@@ -40,6 +41,9 @@ BORROWED = [
 OWN = [
     "def linear_attention(q): return 2 * q\ndef f(q): return linear_attention(q)",
     "from transnormer_edu.decay import decay_mask\ndef f(q): return decay_mask(q)",
+    "def linear_attention(q): return 2 * q\n"
+    "def f(q):\n    from transnormer_edu.decay import decay_mask\n"
+    "    return linear_attention(decay_mask(q))",
     "from transnormer_edu.attention import linear_attention\ndef f(q): return q",
     "import torch\ndef f(q): return torch.exp(q)",
     "def f(q):\n    linear_attention = q\n    return linear_attention",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from transnormer_edu.exercises import Wrong, _workers, check
+from transnormer_edu.exercises import Wrong, _workers, check, worker
 from transnormer_edu.exercises.untouched import Shared
 
 INSIDE = "It looks into the check, by "
@@ -14,6 +14,13 @@ DEVIOUS = {
         "while not hasattr(frame.f_locals.get('exercise'), 'reference'): frame = frame.f_back\n"
         "return frame.f_locals['exercise'].reference(q, k, v, rate, state)",
         INSIDE + "_getframe",
+    ),
+    "the stack": (
+        "import inspect\n"
+        "for s in inspect.stack(0):\n"
+        "    exercise = inspect.getargvalues(s.frame).locals.get('exercise')\n"
+        "    if hasattr(exercise, 'reference'): return exercise.reference(q, k, v, rate, state)",
+        INSIDE,
     ),
     "the frame of an exception": (
         f"try: 1 / 0\nexcept Exception as error: frame = error.__traceback__.tb_frame\n{WRONG}",
@@ -68,6 +75,10 @@ DEVIOUS = {
 @pytest.fixture(scope="module", autouse=True)
 def _no_process_is_left():
     yield
+    _no_workers()
+
+
+def _no_workers():
     for process in _workers:
         process.stop()
     _workers.clear()
@@ -86,6 +97,26 @@ def test_the_check_says_what_was_tried(name):
     with pytest.raises(Wrong) as wrong:
         check("4.4", in_a_notebook(body))
     assert said in str(wrong.value)
+
+
+@pytest.mark.parametrize("forks", [True, False])
+def test_who_answers_in_the_checks_place_is_not_believed(forks, monkeypatch):
+    if forks and not worker.FORKS:
+        pytest.skip("only Linux forks")
+    monkeypatch.setattr(worker, "FORKS", forks)
+    _no_workers()
+    lie = (
+        "import os, pickle\n"
+        "for place in range(3, 64):\n"
+        "    for said in (('right', 'x'), ('', ('right', 'x')), ('0', ('right', 'x'))):\n"
+        "        try: os.write(place, pickle.dumps(said))\n"
+        "        except OSError: pass\n"
+        "os._exit(0)"
+    )
+    with pytest.raises(Exception, match="could not be checked|NOT|ended") as said:
+        check("4.4", in_a_notebook(lie))
+    assert "is right" not in str(said.value)
+    _no_workers()
 
 
 def test_a_number_that_equals_all_others():

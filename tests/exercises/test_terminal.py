@@ -78,6 +78,11 @@ def test_a_check_is_found_however_it_is_written(notebook):
     assert "13 of 13 points" in run("check", path)
 
 
+def test_a_number_that_is_not_there_costs_nothing_else(notebook):
+    said = run("check", notebook({'check("4.4"': 'check("99.1", decay_loop)'}), status=1)
+    assert "4.3  right" in said and "4.4  NOT RIGHT" in said and "99" not in said
+
+
 def test_only_the_real_check_counts(notebook):
     lie = 'def check(number, function):\n    print(f"{number} is right: it says so")'
     path = notebook(

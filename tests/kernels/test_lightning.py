@@ -248,6 +248,7 @@ def bad(**changes):
     return fits | changes
 
 
+FAR = torch.empty_strided((1, 2, 5, 16), (0, 0, 1, 2**28), device="meta")
 BAD = {
     "not a tensor": (bad(q=[1.0]), TypeError, "q is a list"),
     "three dimensions": (bad(q=torch.zeros(2, 5, 16)), ValueError, r"q has shape \(2, 5, 16\)"),
@@ -265,6 +266,13 @@ BAD = {
     "learned rate": (bad(rate=torch.zeros(2, requires_grad=True)), ValueError, "fixed"),
     "half state": (bad(state=torch.zeros(1, 2, 16, 16).half()), TypeError, "state is torch.float"),
     "state transposed": (bad(state=torch.zeros(1, 2, 16, 17)), ValueError, "state has shape"),
+    "far apart": (
+        bad(q=FAR, k=FAR, v=FAR), ValueError, r"strides \(0, 0, 1, 268435456\): .* span 2\^31",
+    ),
+    "a learned rate's values": (
+        bad(rate=torch.nn.Parameter(torch.tensor([0.1, -0.2]), requires_grad=False)),
+        ValueError, "-0.2",
+    ),
     "elsewhere": (bad(k=torch.zeros(1, 2, 5, 16, device="meta")), ValueError, "k is on meta"),
 }  # fmt: skip
 

@@ -141,6 +141,16 @@ def test_decode_step_is_registered(device, dtype):
     torch.library.opcheck(torch.ops.transnormer.decode_step.default, arguments)
 
 
+def test_a_norms_gradient_may_lie_in_any_order():
+    x = torch.randn(2, 3, 4, 8, requires_grad=True)
+    weights = torch.randn(2, 4, 3, 8)
+    (kernels.srmsnorm(x).transpose(1, 2).contiguous() * weights).sum().backward()
+    other = x.detach().double().requires_grad_()
+    exact = other * torch.rsqrt(other.square().mean(-1, keepdim=True) + 1e-6)
+    (exact * weights.transpose(1, 2)).sum().backward()
+    torch.testing.assert_close(x.grad, other.grad.float())
+
+
 def test_decode_step_refuses_what_does_not_fit():
     q, state = torch.zeros(1, 2, 16), torch.zeros(1, 2, 16, 16)
     rate = torch.zeros(2)
@@ -171,3 +181,5 @@ def test_norms_refuse_what_does_not_fit():
         kernels.srmsnorm_gate(x, x[:1])
     with pytest.raises(ValueError, match="cannot be read as rows"):
         kernels.srmsnorm(torch.zeros(2, 3, 4, 5).transpose(1, 2))
+    with pytest.raises(ValueError, match="call .contiguous"):
+        kernels.srmsnorm(torch.empty_strided((1, 1024), (1, 2**22), device="meta"))

@@ -65,7 +65,7 @@ def pretended(shape, monkeypatch):
     monkeypatch.setattr(operator.plan, "processors", lambda device: H100)
     for module in (operator, loss, norm):
         monkeypatch.setattr(module, "check_launch", lambda x: None)
-    monkeypatch.setattr(TransNormerLLM, "_check_values", lambda *ids: None)  # there are none
+    monkeypatch.setattr(TransNormerLLM, "check_values", lambda *ids: None)  # there are none
     # Shape checks hold on to what they have checked.
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     monkeypatch.setitem(cross_entropy.PIECE, "cpu", cross_entropy.PIECE["cuda"])

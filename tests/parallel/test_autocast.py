@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from transnormer_edu.attention import linear_attention
 from transnormer_edu.cross_entropy import IGNORED_LABEL, cross_entropy
 from transnormer_edu.parallel import run, sequence
 
@@ -23,6 +24,12 @@ def random(*shape, seed=0):
 def off(found, exact):
     found, exact = found.detach().double(), exact.detach().double()
     return float((found - exact).norm() / exact.norm())
+
+
+def test_a_head_may_forget_at_once():
+    k, v, rate = random(2, 3, 17, 4, seed=1), random(2, 3, 17, 7, seed=2), torch.full((3,), 100.0)
+    _, expected = linear_attention(k, k, v, rate, return_state=True)
+    torch.testing.assert_close(sequence.state_after(k, v, rate), expected, check_dtype=False)
 
 
 @pytest.mark.parametrize("stretch", [1024, 5])

@@ -11,6 +11,7 @@ from tests.parallel.setting import BYTES, QUICK, new_model
 from tests.parallel.start import torchrun
 from transnormer_edu import TransNormerLLM
 from transnormer_edu.data import load_corpus
+from transnormer_edu.parallel import checkpoints
 from transnormer_edu.parallel.checkpoints import load_weights, newest
 from transnormer_edu.train import Trainer
 
@@ -64,6 +65,18 @@ def test_the_weights_are_in_the_released_format(runs, name):
     for key, weight in expected.items():
         torch.testing.assert_close(found[key], weight, rtol=0, atol=1e-9)
         torch.testing.assert_close(stored[key].double(), weight, rtol=0, atol=1e-6)
+
+
+def test_what_is_not_ours_stays_among_the_checkpoints(tmp_path):
+    folder = tmp_path / checkpoints.FOLDER
+    for name in ("00000001", "00000002", "00000003"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / checkpoints.DONE).touch()
+    (folder / "00000003" / checkpoints.DONE).unlink()
+    (folder / ".DS_Store").touch()
+    checkpoints._keep_only(folder, folder / "00000002")
+    checkpoints.sweep(tmp_path)
+    assert {path.name for path in folder.iterdir()} == {"00000002", ".DS_Store"}
 
 
 @pytest.mark.parametrize("name", RUNS)

@@ -12,8 +12,13 @@ from types import CodeType, FunctionType, ModuleType
 
 OURS = ("transnormer_edu", "transnormer_kernels")
 ANSWERS = ("transnormer_edu.exercises.lesson_", "transnormer_edu.exercises.catalog")
+# Linear attention, by any name that it has in the package.
+OPERATORS = {
+    "linear_attention", "lightning_attention", "decode_step", "_parallel", "_recurrent", "_chunked",
+}  # fmt: skip
 PEEKING = {
-    "_getframe", "currentframe", "f_back", "f_locals", "tb_frame", "get_objects", "get_referrers",
+    "_getframe", "_current_frames", "currentframe", "f_back", "f_locals", "tb_frame", "inspect",
+    "getargvalues", "walk_stack", "walk_tb", "get_objects", "get_referrers",
 }  # fmt: skip
 
 
@@ -32,6 +37,7 @@ def borrowed(function: Callable, finished: Set[str]) -> str | None:
             continue  # a lesson's own answers, in its tests
         names = set(_names(used.__code__))
         around = [used.__globals__[name] for name in names & used.__globals__.keys()]
+        around += [x for table in around if isinstance(table, dict) for x in table.values()]
         for thing in filter(_is_ours, around):
             if thing.__name__ in finished or _module(thing).startswith(ANSWERS):
                 return thing.__name__
@@ -39,8 +45,10 @@ def borrowed(function: Callable, finished: Set[str]) -> str | None:
         imported = [name for name in names if name.startswith(OURS)]
         if any(name.startswith(ANSWERS) for name in imported):
             return "the answers"
-        if (whole or imported) and names & finished:
-            return min(names & finished)
+        own = {name for name in names & finished if name in used.__globals__}
+        own = {name for name in own if not _is_ours(used.__globals__[name])}
+        if (whole or imported) and names & finished - own:
+            return min(names & finished - own)
     return None
 
 

@@ -7,6 +7,7 @@ from torch.nn.functional import elu
 
 from transnormer_edu.activation import one_plus_elu
 from transnormer_edu.attention import linear_attention
+from transnormer_edu.exercises.borrowed import OPERATORS
 from transnormer_edu.exercises.cases import LONG, in_all_shapes, in_words, operands, without_a_map
 from transnormer_edu.exercises.exercise import Case, Exercise, Question
 
@@ -333,7 +334,7 @@ in_chunks = Exercise(
     reference=lambda q, k, v, size: linear_attention(
         q, k, v, torch.zeros(q.shape[1], dtype=q.dtype), "chunked", chunk_size=size
     ),
-    finished={"linear_attention"},
+    finished=OPERATORS,
     cases=chunk_cases,
     answers={"chunk by chunk": by_chunks, "every state": through_all_states},
     mistakes={

@@ -7,6 +7,7 @@ import torch
 
 from transnormer_edu.attention import linear_attention
 from transnormer_edu.decay import decay_mask, paper_rates, released_rates
+from transnormer_edu.exercises.borrowed import OPERATORS
 from transnormer_edu.exercises.cases import (
     LONG,
     in_all_shapes,
@@ -268,7 +269,7 @@ loop = Exercise(
     function="decay_loop",
     returns={"o": "text head token value", "state": "text head key value"},
     reference=lambda q, k, v, rate, state: right_loop(q, k, v, rate, state=state),
-    finished={"linear_attention", "lightning_attention"},
+    finished=OPERATORS,
     cases=loops,
     answers={"token by token": by_loop, "the whole map at once": by_whole_map},
     mistakes={
@@ -384,7 +385,7 @@ chunks = Exercise(
     reference=lambda q, k, v, rate, state, size: linear_attention(
         q, k, v, rate, "chunked", state=state, return_state=True, chunk_size=size
     ),
-    finished={"linear_attention", "lightning_attention"},
+    finished=OPERATORS,
     cases=chunk_cases,
     answers={
         "chunk by chunk": by_chunks,

@@ -7,6 +7,7 @@ import torch
 
 from transnormer_edu.attention import linear_attention
 from transnormer_edu.decay import decay_mask
+from transnormer_edu.exercises.borrowed import OPERATORS
 from transnormer_edu.exercises.cases import (
     LONG,
     in_all_shapes,
@@ -335,7 +336,7 @@ left_product_exercise = Exercise(
     reference=lambda q, k, v, rate, size: linear_attention(
         q, k, v, rate, "chunked", chunk_size=size
     ),
-    finished={"linear_attention", "lightning_attention"},
+    finished=OPERATORS,
     cases=left_products,
     answers={
         "tile by tile": left_product,

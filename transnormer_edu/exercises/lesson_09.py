@@ -7,6 +7,7 @@ from torch.nn.functional import pad
 
 from transnormer_edu.attention import linear_attention
 from transnormer_edu.decay import decay_mask
+from transnormer_edu.exercises.borrowed import OPERATORS
 from transnormer_edu.exercises.cases import (
     in_all_shapes,
     in_words,
@@ -235,7 +236,7 @@ decode = Exercise(
     function="decode_one",
     returns={"o": "text head value", "state": "text head key value"},
     reference=step_by_package,
-    finished={"linear_attention", "lightning_attention", "decode_step"},
+    finished=OPERATORS,
     cases=decode_cases,
     answers={"fade, add, read": step, "without reading the new state": step_by_einsum},
     mistakes={

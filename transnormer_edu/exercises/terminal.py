@@ -13,7 +13,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from transnormer_edu.course import CannotRun, project_root
-from transnormer_edu.exercises import STUDENT, seed_of
+from transnormer_edu.exercises import STUDENT, catalog, seed_of
 from transnormer_edu.exercises.catalog import find, of_lesson
 from transnormer_edu.exercises.grading import Judging
 from transnormer_edu.exercises.notebooks import checks
@@ -78,7 +78,8 @@ def check_notebook(path: Path) -> list[Result]:
     finally:
         client.finish()
     lessons = dict.fromkeys(number.split(".")[0].zfill(2) for number in client.verdicts)
-    numbers = [exercise.number for lesson in lessons for exercise in of_lesson(lesson)]
+    known = (lesson for lesson in lessons if lesson in catalog.lessons())
+    numbers = [exercise.number for lesson in known for exercise in of_lesson(lesson)]
     gone = False, "there is no check of it in this notebook"
     return [Result(number, *client.verdicts.get(number, gone)) for number in numbers]
 

@@ -14,6 +14,7 @@ import faulthandler
 import math
 import os
 import pickle
+import secrets
 import signal
 import subprocess
 import sys
@@ -72,9 +73,10 @@ class Worker:
             if not self.ready:
                 self._wait(START_SECONDS)
                 self.ready = True
-            pickle.dump((number, function, seed, SECONDS), self.process.stdin)
+            secret = secrets.token_hex()
+            pickle.dump((secret, number, function, seed, SECONDS), self.process.stdin)
             self.process.stdin.flush()
-            verdict, sentence = self._wait(SECONDS + (1 if self.forks else 0))
+            verdict, sentence = self._wait(SECONDS + (1 if self.forks else 0), secret)
         except BrokenPipeError:
             self.stop()
             raise Stopped("the process that checks had ended; check once more") from None
@@ -87,14 +89,18 @@ class Worker:
             raise Stopped(sentence)
         return verdict, sentence
 
-    def _wait(self, seconds: float):
-        try:
-            answer = self.answers.get(timeout=seconds)
-        except Empty:
-            raise Stopped(_too_long(SECONDS)) from None
-        if answer is None:
-            raise Stopped(GONE)
-        return answer
+    def _wait(self, seconds: float, secret: str = ""):
+        """The next answer that bears the secret: others were written by the function."""
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                said = self.answers.get(timeout=max(0, end - time.monotonic()))
+            except Empty:
+                raise Stopped(_too_long(SECONDS)) from None
+            if said is None:
+                raise Stopped(GONE)
+            if answer := _true(said, secret):
+                return answer
 
     def is_alive(self) -> bool:
         return self.process.poll() is None
@@ -126,16 +132,16 @@ def main() -> None:
 
         torch.set_num_threads(1)  # the sizes are tiny
         warm_up(sys.argv[1])
-        say = partial(_say, answers)
         answer = _in_a_fork if "fork" in sys.argv else _answer
-        say("ready")
+        _say(answers, "", "ready")
         while True:
             try:
                 question = pickle.load(questions)
             except EOFError:
                 return
-            warm_up(question[0])
-            answer(say, *question)
+            secret, number, *rest = question
+            warm_up(number)
+            answer(partial(_say, answers, secret), number, *rest)
 
 
 def warm_up(number: str) -> None:
@@ -158,7 +164,9 @@ def _in_a_fork(say, number, pickled, seed, seconds) -> None:
     if child == 0:
         try:
             os.close(heard)
-            say = partial(_say, os.fdopen(tell, "wb"))
+            answers, secret = say.args
+            os.close(answers.fileno())
+            say = partial(_say, os.fdopen(tell, "wb"), secret)
             _limit_processor(math.ceil(COMPUTING) + 1)
             _answer(say, number, pickled, seed, seconds, in_a_fork=True)
         finally:
@@ -167,7 +175,8 @@ def _in_a_fork(say, number, pickled, seed, seconds) -> None:
     with os.fdopen(heard, "rb") as stream:
         try:
             in_time = bool(select([stream], [], [], seconds)[0])
-            said = pickle.load(stream) if in_time else ("stopped", _too_long(seconds))
+            late = "stopped", _too_long(seconds)
+            said = _true(pickle.load(stream), say.args[1]) if in_time else late
         except (EOFError, pickle.UnpicklingError):
             said = None
     os.kill(child, signal.SIGKILL)
@@ -265,8 +274,13 @@ class Watch:
         os._exit(1)
 
 
-def _say(stream, what) -> None:
-    pickle.dump(what, stream)
+def _true(said, secret: str):
+    """What was said with the secret; None for what the function has written there."""
+    return said[1] if isinstance(said, tuple) and said[0] == secret else None
+
+
+def _say(stream, secret, what) -> None:
+    pickle.dump((secret, what), stream)
     stream.flush()
 
 

@@ -153,7 +153,7 @@ def export(path: Path, folder: Path, dtype: torch.dtype = torch.float16) -> None
 
 def sweep(run: str | Path) -> None:
     """Remove what was never finished."""
-    for path in (Path(run) / FOLDER).glob("*"):
+    for path in _steps(Path(run) / FOLDER):
         if not (path / DONE).exists():
             shutil.rmtree(path)
 
@@ -182,9 +182,14 @@ def _begin(path: Path, notes: dict) -> None:
 
 
 def _keep_only(folder: Path, kept: Path) -> None:
-    for path in folder.iterdir():
+    for path in _steps(folder):
         if path.name < kept.name:
             shutil.rmtree(path)
+
+
+def _steps(folder: Path) -> list[Path]:
+    """The checkpoints in `folder`, named by their steps; what else lies there is not ours."""
+    return [path for path in folder.glob("*") if path.name.isdigit() and path.is_dir()]
 
 
 def _own_copy(x):

@@ -57,7 +57,7 @@ def state_after(k: Tensor, v: Tensor, rate: Tensor) -> Float[Tensor, "b h dk dv"
     with _exact(v):
         for k_c, v_c in zip(k.split(STRETCH, dim=2), v.split(STRETCH, dim=2), strict=True):
             m = k_c.shape[2]
-            fade = _left(rate.to(wide), m).flip(1) * torch.exp(rate.to(wide))[:, None]
+            fade = _left(rate.to(wide), m, since=0).flip(1)
             keep = torch.exp(-rate.to(wide) * m)[:, None, None]
             state = keep * state + k_c.to(wide).mT @ (fade[..., None] * v_c.to(wide))
     return state
@@ -92,9 +92,9 @@ def _attend(gla, group, exchange, q, k, v, real, state, return_state):
     return sequence_attention(q, k, v, gla.rate.to(q.device), group, exchange), None
 
 
-def _left(rate, m):
-    """lambda^(t+1), t = 0 .. m-1: (h, m). Ages are never negative: nothing overflows."""
-    age = torch.arange(1, m + 1, device=rate.device, dtype=rate.dtype)
+def _left(rate, m, since=1):
+    """lambda^(t + since), t = 0 .. m-1: (h, m). Ages are never negative: nothing overflows."""
+    age = torch.arange(since, since + m, device=rate.device, dtype=rate.dtype)
     return torch.exp(-rate[:, None] * age)
 
 

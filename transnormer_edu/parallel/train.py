@@ -32,7 +32,7 @@ from transnormer_edu.released_config import config_from_json
 from transnormer_edu.released_tokenizers import load_tokenizer
 from transnormer_edu.run_folder import CHECKPOINT, RunFolder, is_run, save_model
 from transnormer_edu.settings import TrainSettings
-from transnormer_edu.train import Trainer
+from transnormer_edu.train import MOST_ROWS, Trainer
 from transnormer_edu.train import resume as resume_alone
 from transnormer_edu.undrawn import shapes_alone
 
@@ -111,11 +111,11 @@ class ParallelTrainer(Trainer):
         return Score(nats, len(scored), int(self.tokenizer.byte_counts[scored].sum()))
 
     def _nats(self, inputs, targets) -> float:
-        bf16 = torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.uses_bf16())
         self.model.eval()
-        size, nats = max(1, 16 // self.model.shape.data), 0.0
+        rows = min(MOST_ROWS, self.settings.batch_size)
+        size, nats = max(1, rows // self.model.shape.data), 0.0
         for ids, goal in zip(inputs.split(size), targets.split(size), strict=True):
-            with bf16:
+            with self.bf16():
                 nats += self.model.nats(ids.to(self.device), goal.to(self.device))
         self.model.train()
         return nats
