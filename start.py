@@ -73,14 +73,15 @@ def check_machine():
 def check_mac():
     if platform.machine() == "x86_64":
         raise CannotStart(
-            "PyTorch has no pip packages for Intel Macs any more (or this Python runs under "
-            "Rosetta: then use an arm64 one): use conda and environment.yml instead."
+            "PyTorch has no packages for Intel Macs any more: run the course in a Linux container "
+            "or on another computer. (If this Mac has Apple's processor, this Python runs under "
+            "Rosetta: use an arm64 one.)"
         )
     version = platform.mac_ver()[0]
     if int(version.split(".")[0]) < OLDEST_MACOS:
         raise CannotStart(
             f"this is macOS {version}, PyTorch's pip packages need {OLDEST_MACOS} or later: "
-            "update macOS, or use conda and environment.yml instead."
+            "update macOS, or run the course in a Linux container."
         )
 
 
@@ -101,14 +102,21 @@ def run(*command):
     return subprocess.call([str(part) for part in command], cwd=ROOT)
 
 
-def venv_runs_this_python():
-    """False for no .venv, for one cut off half-way, and for one of another or removed Python."""
-    probe = "import pip, sys; print(sys.version)"
+def probe_venv():
+    """Whether .venv runs this Python, and whether it has pip (what uv makes has none).
+
+    It does not where there is none, one cut off half-way, or one of another or removed Python.
+    """
+    probe = (
+        "import importlib.util as i, sys; print(bool(i.find_spec('pip'))); "
+        "print(sys.prefix != sys.base_prefix, sys.version)"
+    )
     try:
         answer = subprocess.run([str(PYTHON), "-c", probe], capture_output=True, text=True)
     except OSError:
-        return False
-    return answer.stdout.strip() == sys.version.strip()
+        return False, False
+    pip, _, python = answer.stdout.strip().partition("\n")
+    return python == f"True {sys.version.strip()}", pip == "True"
 
 
 def venv_was_moved():
@@ -127,10 +135,13 @@ def set_up():
         return
     check_machine()
     STAMP.unlink(missing_ok=True)
-    if venv_was_moved() or not venv_runs_this_python():
+    runs, has_pip = probe_venv()
+    if venv_was_moved() or not runs:
         print("Setting up (1 of 2): a virtual environment in .venv", flush=True)
         if run(sys.executable, "-m", "venv", "--clear", VENV):
             raise CannotStart("the virtual environment could not be made; the reason stands above.")
+    elif not has_pip and run(PYTHON, "-m", "ensurepip", "--upgrade"):
+        raise CannotStart(f"pip could not be put into {VENV}; the reason stands above.")
     print(
         "Setting up (2 of 2): packages, once. PyTorch is large: about 2 minutes without a GPU "
         "build, more on a slow line.",

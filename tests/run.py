@@ -4,6 +4,7 @@ Every part runs, also after one has failed; the table at the end says how each w
 called alone: each prints its command.
 """
 
+import argparse
 import os
 import subprocess
 import sys
@@ -88,4 +89,7 @@ def main(everything: bool) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main("--all" in sys.argv[1:]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--all", action="store_true", help="the long parts, too")
+    sys.exit(main(parser.parse_args().all))

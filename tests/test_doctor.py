@@ -55,8 +55,8 @@ def test_full_disk(monkeypatch):
 def test_a_python_without_pydoc_topics(monkeypatch):
     monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
     finding = doctor._safely(doctor.corpus)
-    assert not finding.ok
-    assert "ModuleNotFoundError" in finding.what
+    assert not finding.ok and not finding.needed  # the docstrings alone are text enough
+    assert "pydoc's topics are missing" in finding.what
 
 
 def test_without_weights(monkeypatch, tmp_path):

@@ -24,6 +24,7 @@ import json
 import math
 import os
 import platform
+import signal
 import statistics
 import time
 from collections.abc import Callable
@@ -32,7 +33,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from importlib import metadata
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 
 import torch
@@ -144,6 +145,7 @@ def ablate(
 
     Errors: ValueError for an unknown row, or a folder with runs of another protocol or corpus.
     """
+    check.whole("jobs", jobs)
     for row in rows:
         check.one_of("row", row, CHOICES)
     folder, until = Path(folder), None if minutes is None else time.time() + 60 * minutes
@@ -157,12 +159,27 @@ def ablate(
         for row in rows:
             run_row(job, row)
     else:
-        with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-            for done in as_completed([pool.submit(run_row, job, row) for row in rows]):
-                done.result()
+        _at_once(jobs, job, rows)
     results = gather(folder, protocol, tokens)
     write_text(folder / RESULT, json.dumps(results, indent=1) + "\n")
     return results
+
+
+def _at_once(jobs: int, job: Ablation, rows: tuple[str, ...]) -> None:
+    """`run_row` in so many processes. Ctrl-C and a row's error end all; runs are kept whole."""
+    with ProcessPoolExecutor(jobs, get_context("spawn"), _leave_ctrl_c_to_others) as pool:
+        try:
+            for done in as_completed([pool.submit(run_row, job, row) for row in rows]):
+                done.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in active_children():
+                process.terminate()
+            raise
+
+
+def _leave_ctrl_c_to_others() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def run_row(job: Ablation, row: str) -> None:
@@ -178,11 +195,16 @@ def run_row(job: Ablation, row: str) -> None:
         _once(job, tokens, f"{row}-{seed}", make)
 
 
-def tune(job: Ablation, row: str, tokens: Tokens) -> dict:
-    """The held-out loss that each learning rate ends with after a short run, and the best rate."""
+def tune(job: Ablation, row: str, tokens: Tokens) -> dict | None:
+    """The held-out loss that each learning rate ends with after a short run, and the best rate.
+
+    None when time is up before all of them are known.
+    """
     p = job.protocol
     losses = {}
     for rate in p.rates:
+        if _time_is_up(job):
+            return None
         settings = p.settings(rate, p.tuning_seed, p.tuning_tokens)
         losses[rate] = train_once(job, row, tokens, settings)["loss"]
     best = min(p.rates, key=lambda rate: math.inf if losses[rate] is None else losses[rate])
@@ -286,11 +308,15 @@ def kept(folder: Path, name: str, protocol: Protocol, tokens: Tokens) -> dict | 
     return found
 
 
-def _once(job: Ablation, tokens: Tokens, name: str, make: Callable[[], dict]) -> dict | None:
+def _time_is_up(job: Ablation) -> bool:
+    return job.until is not None and time.time() >= job.until
+
+
+def _once(job: Ablation, tokens: Tokens, name: str, make: Callable[[], dict | None]) -> dict | None:
     """What was kept under this name; made first where it is missing. None when time is up."""
     found = kept(job.folder, name, job.protocol, tokens)
-    if found is None and (job.until is None or time.time() < job.until):
-        found = _about(job.protocol, tokens) | make()
+    if found is None and not _time_is_up(job) and (made := make()):
+        found = _about(job.protocol, tokens) | made
         write_text(job.folder / "runs" / f"{name}.json", json.dumps(found) + "\n")
     return found
 

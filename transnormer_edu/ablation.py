@@ -186,7 +186,8 @@ def order(results: dict, a: str, b: str) -> int:
     if first == second:
         return 0
     if math.isfinite(first) and math.isfinite(second):
-        spread = max(pooled_spread(rows.values()), pooled_spread([rows[a], rows[b]]))
+        spreads = [pooled_spread(rows.values()), pooled_spread([rows[a], rows[b]])]
+        spread = max(filter(math.isfinite, spreads), default=math.inf)
         error = spread * math.sqrt(sum(1 / len(rows[row]["runs"]) for row in (a, b)))
         if abs(first - second) <= SURE * error:
             return 0

@@ -4,6 +4,7 @@ Heavy modules are imported inside the commands, so that --help answers at once.
 """
 
 import functools
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -35,8 +36,11 @@ def says_what_is_wrong(command):
 
     @functools.wraps(command)
     def wrapped(*args, **kwargs):
+        _write_utf8()
         try:
             return command(*args, **kwargs)
+        except BrokenPipeError:  # `| head`: click ends without a word
+            raise
         except (ValueError, OSError, ImportError, FloatingPointError) as error:
             complain(f"transnormer-edu: {error}")
             raise typer.Exit(1) from None
@@ -46,6 +50,13 @@ def says_what_is_wrong(command):
             raise typer.Exit(130) from None
 
     return wrapped
+
+
+def _write_utf8() -> None:
+    """Into a file or a pipe: Windows would take an encoding that has no λ."""
+    for stream in (sys.stdout, sys.stderr):
+        if not stream.isatty() and hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8")
 
 
 @app.command()
@@ -226,6 +237,9 @@ def check_exercises(
     ],
 ):
     """Run a notebook of exercises and say, for each, whether it is right and what is wrong."""
+    from transnormer_edu.course import need
+
+    need("nbformat", "nbclient", "ipykernel")
     from transnormer_edu.exercises.terminal import find_notebook, report
 
     complete = True
@@ -272,6 +286,9 @@ def classroom(
     folder: Annotated[Path, typer.Argument(help="Course folder to make, or to bring up to date.")],
 ):
     """For teachers: make a course folder for nbgrader, with an assignment for each lesson."""
+    from transnormer_edu.course import need
+
+    need("nbformat")
     from transnormer_edu.exercises.classroom import make_classroom
 
     for path, changed in make_classroom(folder):

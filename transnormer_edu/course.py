@@ -20,14 +20,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from transnormer_edu.atomic import whole_file
+from transnormer_edu.atomic import whole_file, write_text
 
 LESSONS = "[0-9][0-9]_*.ipynb"
 FIRST = "00_start_here.ipynb"
 BAR = "{desc} {bar} {percentage:3.0f} % of all cells, {elapsed} so far"  # no guess of the rest
 
 
-class CannotRun(Exception):
+class CannotRun(ValueError):
     """Something is missing; the message says what, and what to do."""
 
 
@@ -111,12 +111,18 @@ def choose(notebooks: Path, only: list[str] | None) -> list[Path]:
         if wanted.endswith(".ipynb") and Path(wanted).exists():
             chosen.append(Path(wanted).resolve())
             continue
-        found = [lesson for lesson in lessons if lesson.name.startswith(Path(wanted).name)]
+        found = [lesson for lesson in lessons if _is_called(lesson, Path(wanted).name)]
         if not found:
             names = ", ".join(lesson.stem for lesson in lessons)
             raise CannotRun(f"there is no lesson '{wanted}': choose from {names}.")
         chosen += found
-    return chosen
+    return list(dict.fromkeys(chosen))
+
+
+def _is_called(lesson: Path, name: str) -> bool:
+    """By its number, "5" or "05", or its name, with .ipynb or without."""
+    number, _, _ = lesson.stem.partition("_")
+    return name in (lesson.name, lesson.stem) or (name.isdigit() and name.zfill(2) == number)
 
 
 def need(*packages: str, extra: str = "course") -> None:
@@ -136,7 +142,7 @@ def _build(paths: list[Path], root: Path) -> int:
     for folder in (executed, html):
         folder.mkdir(parents=True, exist_ok=True)
     timing_file = executed / "timing.json"
-    timing = json.loads(timing_file.read_text()) if timing_file.exists() else {}
+    timing = _read_timing(timing_file)
     for path in paths:  # nothing of an earlier run may pass for this one
         timing.pop(path.stem, None)
         for old in (executed / path.name, executed / f"{path.stem}.run.json"):
@@ -148,17 +154,25 @@ def _build(paths: list[Path], root: Path) -> int:
         _store(run, executed / path.stem)
         pages.write_page(run.notebook, path.stem, root / "notebooks", html)
         timing[path.stem] = _timing(run, path.stem)
-        timing_file.write_text(json.dumps(timing, indent=1, sort_keys=True) + "\n")
+        write_text(timing_file, json.dumps(timing, indent=1, sort_keys=True) + "\n")
     index = pages.write_index(dict(sorted(timing.items())), html)
     _say_where(len(paths), failures, time.perf_counter() - started, index)
     return 1 if failures else 0
 
 
+def _read_timing(path: Path) -> dict:
+    """What earlier runs took; nothing where there was none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
 def _store(run, stem: Path) -> None:
     from nbformat import writes
 
-    stem.with_suffix(".ipynb").write_text(writes(run.notebook) + "\n", encoding="utf-8")
-    stem.with_suffix(".run.json").write_text(run.record(), encoding="utf-8")
+    write_text(stem.with_suffix(".ipynb"), writes(run.notebook) + "\n")
+    write_text(stem.with_suffix(".run.json"), run.record())
 
 
 def _timing(run, name: str) -> dict:

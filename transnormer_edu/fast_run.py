@@ -81,13 +81,13 @@ class FastRun:
     @torch.no_grad()
     def held_out_loss(self, windows: Integer[Tensor, "w n"]) -> float:
         """Mean loss over these windows, nats per token; the first token of each is not foretold."""
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        losses = []
         self.model.eval()
         with self._own_stream(), torch.compiler.set_stance("force_eager"), self._precision():
             for part in windows.to(self.device).split(self.settings.batch_size):
                 ids = part.long()
-                total += self.model(ids, labels=ids) * len(part)
-            mean = float(total) / len(windows)
+                losses.append(self.model(ids, labels=ids) * len(part))
+            mean = sum(map(float, losses)) / len(windows)
         self.model.train()
         return mean
 

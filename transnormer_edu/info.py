@@ -147,7 +147,7 @@ def _range(numbers: list[int]) -> str:
 def scaled(count: float, unit: str) -> str:
     """1530, "B" -> 1.53 kB."""
     for prefix in ("", "k", "M", "G"):
-        if count < 1000:
+        if count < 999.5:  # which three digits would write as 1e+03
             return f"{count:.3g} {prefix}{unit}"
         count /= 1000
     return f"{count:.3g} T{unit}"

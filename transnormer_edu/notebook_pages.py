@@ -135,12 +135,13 @@ def write_page(notebook, name: str, notebooks: Path, pages: Path) -> Path:
 
 
 def write_index(lessons: dict[str, dict], pages: Path) -> Path:
-    """`lessons`: name -> {"title", "minutes", "seconds"}, in order."""
+    """`lessons`: name -> {"title", "minutes", "seconds", "ok"}, in order."""
     rows = []
     for name, lesson in lessons.items():
+        failed = "" if lesson["ok"] else " (a cell failed)"
         minutes = f"{lesson['minutes']} min" if lesson["minutes"] else ""
         rows.append(
-            f'<tr><td><a href="{name}.html">{html.escape(lesson["title"])}</a></td>'
+            f'<tr><td><a href="{name}.html">{html.escape(lesson["title"])}</a>{failed}</td>'
             f'<td class="number">{minutes}</td>'
             f'<td class="number">{lesson["seconds"]:.0f} s</td></tr>'
         )

@@ -159,13 +159,13 @@ async def _run_with_clock(client: NotebookClient, tick, cell, waits: set[int]) -
 
     async def clock():
         nonlocal silent
-        worked, since = 0.0, time.monotonic()
+        worked, since, last = 0.0, time.monotonic(), None
         while True:
             await asyncio.sleep(1)
             tick()
             seconds = _processor_seconds(client)
-            if seconds > worked + 1 or cell() in waits:
-                worked, since = seconds, time.monotonic()
+            if seconds > worked + 1 or cell() in waits or cell() != last:
+                worked, since, last = seconds, time.monotonic(), cell()
             elif time.monotonic() - since > SILENT_SECONDS:
                 silent = True
                 run.cancel()
@@ -195,7 +195,9 @@ def _processor_seconds(client: NotebookClient) -> float:
     try:
         kernel = psutil.Process(client.km.provisioner.process.pid)
         family = [kernel, *kernel.children(recursive=True)]
-        return sum(sum(process.cpu_times()[:2]) for process in family)
+        used = ("user", "system", "children_user", "children_system")  # children that have ended
+        times = [process.cpu_times() for process in family]
+        return sum(getattr(one, name, 0.0) for one in times for name in used)
     except (AttributeError, psutil.Error):  # not started yet, or gone already
         return 0.0
 

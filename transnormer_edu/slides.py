@@ -69,7 +69,8 @@ def _code(cell: NotebookNode) -> list[str]:
         elif "text/markdown" in data:
             blocks.append(f'<div class="output">{_text(data["text/markdown"])}</div>')
         else:
-            text = output.get("text") or data.get("text/plain") or "\n".join(output["traceback"])
+            error = "\n".join(output.get("traceback", []))
+            text = output.get("text") or data.get("text/plain") or error
             blocks.append(f'<pre class="output">{html.escape(text)}</pre>')
     return blocks
 

@@ -51,8 +51,8 @@ def decode_kernel(
         q_row, k_row = q_row * turn, k_row * turn
 
     # S = λ S + kᵀ v; v is asked for as late as this, or a register is missing above
-    v_row = tl.load(v + b * v_strides[0] + h * v_strides[1] + c * v_strides[2], c < DV, other=0.0)
     s_tile *= decay_power(load_rate(rate, rate_strides, b, h), 1)
+    v_row = tl.load(v + b * v_strides[0] + h * v_strides[1] + c * v_strides[2], c < DV, other=0.0)
     s_tile += k_row[:, None] * v_row.to(tl.float32)[None, :]
     tl.store(at, s_tile, inside)
 

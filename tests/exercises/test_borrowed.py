@@ -29,6 +29,27 @@ BORROWED = [
     "def helper(q): return linear_attention(q)\ndef f(q): return helper(q)",
     "from transnormer_edu.attention import linear_attention\n"
     "def f(q): return [linear_attention(x) for x in q]",
+    "from transnormer_edu.attention import linear_attention\n"
+    "def f(q, op=linear_attention): return op(q)",
+    "from transnormer_edu.attention import linear_attention\n"
+    "def f(q, *, op=linear_attention): return op(q)",
+    "from transnormer_edu.attention import linear_attention\n"
+    "def make(op):\n    def f(q): return op(q)\n    return f\nf = make(linear_attention)",
+    "from transnormer_edu.attention import linear_attention\n"
+    "tools = [{'a': (linear_attention,)}]\ndef f(q): return tools[0]['a'][0](q)",
+    "from transnormer_edu.attention import linear_attention\n"
+    "class Mine:\n    def __call__(self, q): return linear_attention(q)\nf = Mine()",
+    "from transnormer_edu.attention import linear_attention\n"
+    "class Mine:\n    def f(self, q): return linear_attention(q)\nf = Mine().f",
+    "from transnormer_edu.attention import linear_attention\n"
+    "class Mine:\n    def f(self, q): return linear_attention(q)\ndef f(q): return Mine().f(q)",
+    "import functools\nfrom transnormer_edu.attention import linear_attention\n"
+    "def g(q): return linear_attention(q)\n"
+    "@functools.wraps(g)\ndef f(*x): return f.__wrapped__(*x)",
+    "from transnormer_edu.attention import linear_attention\n"
+    "def f(q): return f.op(q)\nf.op = linear_attention",
+    "from functools import partial\nfrom transnormer_edu.attention import linear_attention\n"
+    "def helper(op, q): return op(q)\nf = partial(helper, linear_attention)",
     "from transnormer_edu.attention import FORMS\ndef f(q): return FORMS['recurrent'](q)",
     "from functools import partial\nfrom transnormer_edu.attention import linear_attention\n"
     "def helper(q, n): return linear_attention(q)\nf = partial(helper, n=3)",
@@ -46,6 +67,8 @@ OWN = [
     "    return linear_attention(decay_mask(q))",
     "from transnormer_edu.attention import linear_attention\ndef f(q): return q",
     "import torch\ndef f(q): return torch.exp(q)",
+    "import torch\nclass Mine(torch.nn.Module):\n    def forward(self, q): return q\nf = Mine()",
+    "from torch import nn, Tensor, einsum\ndef f(q: Tensor, how=einsum): return how('i->', q)",
     "def f(q):\n    linear_attention = q\n    return linear_attention",
     "def f(q): return f(q - 1) if q else q",
 ]

@@ -4,8 +4,10 @@ import os
 import subprocess
 import sys
 import time
+from typing import NamedTuple
 
 import pytest
+import torch
 
 from transnormer_edu.exercises import Wrong, _workers, check, worker
 from transnormer_edu.exercises.catalog import find
@@ -230,6 +232,23 @@ def test_a_worker_that_was_killed_is_replaced():
     _workers[0].process.kill()
     _workers[0].process.wait()
     check("4.1", by_log)
+
+
+def test_a_named_tuple_is_a_tuple():
+    class Both(NamedTuple):
+        o: torch.Tensor
+        state: torch.Tensor
+
+    def loop(q, k, v, rate, state):
+        o, keep = torch.zeros_like(v), torch.exp(-rate)[:, None, None]
+        for t in range(q.shape[2]):
+            state = keep * state + k[:, :, t, :, None] * v[:, :, t, None, :]
+            o[:, :, t] = (q[:, :, t, None, :] @ state)[:, :, 0]
+        return o, state
+
+    check("4.4", lambda *given: Both(*loop(*given)))
+    with pytest.raises(Wrong, match="it returns a sparse tensor"):
+        check("4.4", lambda *given: tuple(x.to_sparse() for x in loop(*given)))
 
 
 @pytest.mark.bad_input

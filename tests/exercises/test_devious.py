@@ -2,7 +2,8 @@
 
 import pytest
 
-from transnormer_edu.exercises import Wrong, _workers, check, worker
+from transnormer_edu.exercises import Wrong, _workers, ask, by_value, check, worker
+from transnormer_edu.exercises.lesson_04 import by_loop
 from transnormer_edu.exercises.untouched import Shared
 
 INSIDE = "It looks into the check, by "
@@ -97,6 +98,26 @@ def test_the_check_says_what_was_tried(name):
     with pytest.raises(Wrong) as wrong:
         check("4.4", in_a_notebook(body))
     assert said in str(wrong.value)
+
+
+def test_a_hand_in_cannot_bring_a_judge_of_its_own(tmp_path):
+    """Nor does a file that is called like a module of Python's disturb a right answer."""
+    package = tmp_path / "transnormer_edu" / "exercises"
+    package.mkdir(parents=True)
+    for file in (package.parent / "__init__.py", package / "__init__.py", tmp_path / "nt.py"):
+        file.write_text("raise SystemExit\n")
+    (package / "worker.py").write_text(
+        "import pickle, sys\n"
+        "say = lambda what: (pickle.dump(what, sys.stdout.buffer), sys.stdout.buffer.flush())\n"
+        "say(('', 'ready'))\n"
+        "while True: say((pickle.load(sys.stdin.buffer)[0], ('right', 'all of it')))\n"
+    )
+    workers = []
+    with pytest.raises(Wrong, match="It looks as if|expected"):
+        ask("4.4", by_value("4.4", in_a_notebook(WRONG)), 0, workers, str(tmp_path))
+    assert ask("4.4", by_value("4.4", by_loop), 0, workers, str(tmp_path)) == "Decay as a loop"
+    for process in workers:
+        process.stop()
 
 
 @pytest.mark.parametrize("forks", [True, False])

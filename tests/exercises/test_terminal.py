@@ -80,7 +80,20 @@ def test_a_check_is_found_however_it_is_written(notebook):
 
 def test_a_number_that_is_not_there_costs_nothing_else(notebook):
     said = run("check", notebook({'check("4.4"': 'check("99.1", decay_loop)'}), status=1)
-    assert "4.3  right" in said and "4.4  NOT RIGHT" in said and "99" not in said
+    assert "4.3  right" in said and "4.4  NOT RIGHT" in said
+    assert "99.1  NOT RIGHT\n     there is no exercise '99.1'" in said
+
+
+def test_what_a_cell_defines_beside_its_check_is_there_after_a_crash(notebook):
+    path = notebook(
+        {
+            'check("4.2"': 'def helper(x): return mask_of_decay(*x)\ncheck("4.2", mask_of_decay)',
+            'check("4.3"': "import os; os._exit(1)",
+            'check("4.4"': 'helper\ncheck("4.4", decay_loop)',
+        }
+    )
+    said = run("check", path, status=1)
+    assert "4.2  right" in said and "4.3  NOT RIGHT" in said and "4.4  right" in said
 
 
 def test_only_the_real_check_counts(notebook):
@@ -154,8 +167,9 @@ def test_what_is_no_notebook_of_exercises(tmp_path, notebook):
         "check", "99", status=1
     )
     text = tmp_path / "text.ipynb"
-    text.write_text("no notebook")
-    assert "is no notebook" in run("check", text, status=1)
+    for no in ("no notebook", "[]", '{"nbformat": 9, "cells": []}'):
+        text.write_text(no)
+        assert "is no notebook" in run("check", text, status=1)
     nbformat.write(nbformat.v4.new_notebook(), text)
     assert 'holds no check("4.2", my_function)' in run("check", text, status=1)
 

@@ -147,7 +147,7 @@ def test_redrawing_does_not_lay_out_anew():
     assert figure.get_layout_engine() is engine
 
 
-@pytest.mark.parametrize("positions, start", [((0.1,), None), ((0.1, 0.3), 0.2)])
+@pytest.mark.parametrize("positions, start", [((), None), ((0.1,), None), ((0.1, 0.3), 0.2)])
 def test_a_slider_that_cannot_be_moved(positions, start):
     with pytest.raises(ValueError, match="at least two positions"):
         slider(new_figure(), str, positions, "x", start)

@@ -8,8 +8,10 @@ Looks at the function and at what it uses of the notebook, by name. It is a remi
 """
 
 from collections.abc import Callable, Iterator, Set
-from types import CodeType, FunctionType, ModuleType
+from functools import partial
+from types import CellType, CodeType, FunctionType, ModuleType
 
+HERE = "__main__"  # where the things of a notebook are
 OURS = ("transnormer_edu", "transnormer_kernels")
 ANSWERS = ("transnormer_edu.exercises.lesson_", "transnormer_edu.exercises.catalog")
 # Linear attention, by any name that it has in the package.
@@ -35,9 +37,7 @@ def borrowed(function: Callable, finished: Set[str]) -> str | None:
     for used in _functions(function, []):
         if _module(used).startswith(ANSWERS):
             continue  # a lesson's own answers, in its tests
-        names = set(_names(used.__code__))
-        around = [used.__globals__[name] for name in names & used.__globals__.keys()]
-        around += [x for table in around if isinstance(table, dict) for x in table.values()]
+        names, around = set(_names(used.__code__)), list(_around(used))
         for thing in filter(_is_ours, around):
             if thing.__name__ in finished or _module(thing).startswith(ANSWERS):
                 return thing.__name__
@@ -54,14 +54,47 @@ def borrowed(function: Callable, finished: Set[str]) -> str | None:
 
 def _functions(function, seen: list) -> Iterator[FunctionType]:
     """The function, and those of the notebook that it uses, each once."""
-    function = getattr(function, "func", getattr(function, "fn", function))  # partial; a kernel
+    if isinstance(function, partial):
+        for part in (function.func, *function.args, *function.keywords.values()):
+            yield from _functions(part, seen)
+    function = getattr(function, "fn", getattr(function, "__func__", function))  # kernel; method
+    if getattr(type(function), "__module__", "") == HERE:
+        function = type(function)  # an object that can be called
+    if isinstance(function, type) and function.__module__ == HERE and function not in seen:
+        seen.append(function)
+        for part in vars(function).values():
+            yield from _functions(part, seen)
     if not isinstance(function, FunctionType) or function in seen:
         return
     seen.append(function)
     yield function
-    for name in _names(function.__code__):
-        if name in function.__globals__ and not _is_ours(function.__globals__[name]):
-            yield from _functions(function.__globals__[name], seen)
+    for thing in _around(function):
+        if not _is_ours(thing):
+            yield from _functions(thing, seen)
+
+
+def _around(function: FunctionType) -> Iterator:
+    """What a function can reach: what it names, its defaults, what it closes over or bears."""
+    code, outside = function.__code__, function.__globals__
+    cells = (cell.cell_contents for cell in function.__closure__ or () if cell != CellType())
+    yield from _parts(
+        [
+            *(outside[name] for name in _names(code) if name in outside),
+            *(function.__defaults__ or ()),
+            *(function.__kwdefaults__ or {}).values(),
+            *vars(function).values(),
+            *cells,
+        ]
+    )
+
+
+def _parts(things, depth: int = 3) -> Iterator:
+    """The things, and what is in them where they are lists, tuples, sets or tables."""
+    for thing in things:
+        yield thing
+        inside = thing.values() if isinstance(thing, dict) else thing
+        if isinstance(thing, dict | list | tuple | set | frozenset) and depth:
+            yield from _parts(inside, depth - 1)
 
 
 def _names(code: CodeType) -> Iterator[str]:

@@ -63,9 +63,14 @@ class Judging(NotebookClient):
             await self._begin_again(cell, f"this cell did not end within {seconds} s")
         cell.source = source
         if code and CHECK.search(source):
+            well = not _error_of(cell)
             self._judge(cell)
-        elif code and not _error_of(cell):
-            self.went_well.append((cell.copy(), cell_index))
+        else:
+            well = code and not _error_of(cell)
+        if well:  # what a cell defines is wanted again, its checks are not
+            again = cell.copy()
+            again.source = CHECK.sub("pass", source)
+            self.went_well.append((again, cell_index))
         return cell
 
     execute_cell = run_sync(async_execute_cell)

@@ -96,6 +96,8 @@ def _refuse_strange(value) -> None:
     for x in flat(value):
         if isinstance(x, Tensor) and type(x) not in (Tensor, Parameter):
             raise Refused(f"it returns a {type(x).__name__}, expected a plain torch.Tensor")
+        if isinstance(x, Tensor) and x.layout != torch.strided:
+            raise Refused("it returns a sparse tensor, expected one with all its numbers")
 
 
 def _differentiate(function: Callable, case: Case, outcome: Outcome) -> None:
@@ -147,11 +149,12 @@ def flat(value) -> list:
 
 
 def copy(value):
-    """Tensors cloned with their layout, tuples and lists part by part, all else as it is."""
+    """Tensors cloned with their layout, tuples (named ones become plain) and lists part by part,
+    all else as it is."""
     if isinstance(value, Tensor):
         return value.detach().clone()
     if isinstance(value, tuple | list):
-        return type(value)(copy(part) for part in value)
+        return (list if isinstance(value, list) else tuple)(copy(part) for part in value)
     return value
 
 

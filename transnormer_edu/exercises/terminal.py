@@ -44,7 +44,7 @@ def report(path: Path) -> Iterator[tuple[str, bool]]:
         else:
             said = result.said.replace("\n", "\n     ")
             yield f"{result.number}  NOT RIGHT\n     {said}", False
-    points, worth = sum(r.points for r in results), sum(find(r.number).worth for r in results)
+    points, worth = sum(r.points for r in results), sum(r.worth for r in results)
     yield f"{path.name}: {points} of {worth} points", points == worth
 
 
@@ -57,8 +57,16 @@ class Result:
     said: str
 
     @property
+    def worth(self) -> int:
+        """Points to be had; none for a number that is no exercise's."""
+        try:
+            return find(self.number).worth
+        except ValueError:
+            return 0
+
+    @property
     def points(self) -> int:
-        return find(self.number).worth if self.right else 0
+        return self.worth if self.right else 0
 
 
 def check_notebook(path: Path) -> list[Result]:
@@ -80,6 +88,7 @@ def check_notebook(path: Path) -> list[Result]:
     lessons = dict.fromkeys(number.split(".")[0].zfill(2) for number in client.verdicts)
     known = (lesson for lesson in lessons if lesson in catalog.lessons())
     numbers = [exercise.number for lesson in known for exercise in of_lesson(lesson)]
+    numbers += [number for number in client.verdicts if number not in numbers]
     gone = False, "there is no check of it in this notebook"
     return [Result(number, *client.verdicts.get(number, gone)) for number in numbers]
 
@@ -87,7 +96,9 @@ def check_notebook(path: Path) -> list[Result]:
 def _read(path: Path) -> NotebookNode:
     try:
         notebook = nbformat.read(path, as_version=4)
-    except (nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # nbformat raises many kinds for what is no notebook
         raise ValueError(f"{path} is no notebook: {error}") from None
     for cell in notebook.cells:
         if cell.cell_type == "code":

@@ -44,14 +44,15 @@ class Worker:
 
     def __init__(self, number: str, folder: str | None = None):
         self.forks = FORKS
-        path = os.pathsep.join(sys.path)  # helpers of the student's are found where they were
+        # No module of a hand-in may take the place of one of ours: its folder comes last (`main`).
+        path = os.pathsep.join(place for place in sys.path if place not in ("", folder))
         how = ["fork"] if self.forks else []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "transnormer_edu.exercises.worker", number, *how],
+            [sys.executable, "-P", "-m", "transnormer_edu.exercises.worker", number, *how],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            cwd=folder,  # Python looks there first
+            cwd=folder,
             env={**os.environ, "PYTHONPATH": path, "TRITON_INTERPRET": "1", **UTF8},
         )
         self.answers = SimpleQueue()
@@ -132,6 +133,7 @@ def main() -> None:
 
         torch.set_num_threads(1)  # the sizes are tiny
         warm_up(sys.argv[1])
+        sys.path.append(os.getcwd())  # helpers beside the notebook
         answer = _in_a_fork if "fork" in sys.argv else _answer
         _say(answers, "", "ready")
         while True:

@@ -1,5 +1,6 @@
 """Explore attention maps: choose text, model, layer and head, see the map, keep its numbers."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -149,8 +150,9 @@ class Explorer(widgets.VBox):
     def save(self) -> None:
         """Write the chosen map and its local mass as CSV, and say where."""
         name = f"{self.method.value} layer {self.layer.value} head {self.head.value}"
+        name += f" {self.text.value[:24]}"  # another text, another file
         weights, tokens = self.chosen()
-        files = save_map(self.folder, name.replace(",", "").replace(" ", "_"), weights, tokens)
+        files = save_map(self.folder, re.sub(r"\W+", "_", name).strip("_"), weights, tokens)
         self.saved.value = "Saved: " + ", ".join(str(file) for file in files)
 
 

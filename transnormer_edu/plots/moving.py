@@ -44,7 +44,7 @@ def slider(
     Errors: ValueError for fewer than two positions or a start that is none of them.
     """
     positions = list(positions)
-    start = positions[len(positions) // 2] if start is None else start
+    start = positions[len(positions) // 2] if start is None and positions else start
     if len(positions) < 2 or start not in positions:
         raise ValueError(
             f"got positions {positions} and start {start}; expected at least two positions, the "
