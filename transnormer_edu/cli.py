@@ -288,7 +288,7 @@ def classroom(
     """For teachers: make a course folder for nbgrader, with an assignment for each lesson."""
     from transnormer_edu.course import need
 
-    need("nbformat")
+    need("nbformat", "nbgrader", extra="teach")
     from transnormer_edu.exercises.classroom import make_classroom
 
     for path, changed in make_classroom(folder):

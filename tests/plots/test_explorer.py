@@ -103,7 +103,8 @@ def test_the_csv_holds_what_is_shown(explorer):
     explorer.method.value, explorer.layer.value, explorer.head.value = "linear", 1, 2
     explorer.button.click()
     folder = explorer.folder
-    with open(folder / "linear_layer_1_head_2_map.csv", encoding="utf-8") as file:
+    name = f"linear_layer_1_head_2_{TEXT.replace(' ', '_')}"
+    with open(folder / f"{name}_map.csv", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
     shades, _ = drawn(explorer)
     assert len(lines) == 6 * 7 / 2
@@ -111,8 +112,11 @@ def test_the_csv_holds_what_is_shown(explorer):
         t, s = int(line["t"]) - 1, int(line["s"]) - 1
         assert float(line["mass"]) == pytest.approx(shades[t, s], rel=1e-4)
     assert (lines[1]["token t"], lines[1]["token s"]) == ("a", "<s>")
-    assert (folder / "linear_layer_1_head_2_local_mass.csv").is_file()
-    assert "linear_layer_1_head_2_map.csv" in explorer.saved.value
+    assert (folder / f"{name}_local_mass.csv").is_file()
+    assert f"{name}_map.csv" in explorer.saved.value
+    explorer.text.value = "ab"
+    explorer.button.click()
+    assert len(list(folder.glob("*.csv"))) == 4, "another text has taken the place of the first"
 
 
 def test_where_no_kernel_runs_words_stand_there(explorer):

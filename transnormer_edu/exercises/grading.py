@@ -94,9 +94,13 @@ class Judging(NotebookClient):
         await self.async_start_new_kernel_client()
         again, self.went_well = self.went_well, []  # the first may take its time once more
         for before, index in again:
+            shown = self.nb.cells[index]
             with suppress(CellControlSignal, DeadKernelError):
                 await super().async_execute_cell(before, index)
                 self.went_well.append((before, index))
+            self.nb.cells[index] = (
+                shown  # what was said of it stays: the run has put `before` there
+            )
 
     def _judge(self, cell: NotebookNode) -> None:
         """Judge what the cell has handed over; its outputs become what `check` would have said."""
