@@ -137,14 +137,14 @@ def _in_one_go(model, inputs, targets, context) -> float:
     """The whole row, piece by piece, from one state to the next."""
     nats, state = 0.0, None
     for ids, goal in zip(inputs.split(context, 1), targets.split(context, 1), strict=True):
-        more, state = model.nats(ids, goal, state)
+        more, state = model.nats(ids, goal, state, return_state=True)
         nats += more.item()
     return nats
 
 
 def _nats(model, inputs, targets) -> float:
     if hasattr(model, "nats"):
-        return model.nats(inputs, targets)[0].item()
+        return model.nats(inputs, targets).item()
     logits = model(inputs).flatten(0, 1)  # of a model that is not ours
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return F.cross_entropy(

@@ -64,7 +64,7 @@ def stream(
     given, ids = ids, ids.to(device)
     attention_mask = attention_mask.to(device) if attention_mask is not None else None
     model.check_input(ids, attention_mask=attention_mask)
-    if given.device.type == "cpu":  # on a GPU reading them would make the host wait
+    if given.device.type == "cpu" != device.type:  # there they were not looked at
         model.check_values(given)
     stops = torch.tensor(_stop_ids(stop_tokens, model.config), dtype=torch.long, device=device)
     draw = torch.Generator(device)

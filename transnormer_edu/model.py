@@ -102,14 +102,18 @@ class LanguageModel(nn.Module):
         ids: Integer[Tensor, "b n"],
         targets: Integer[Tensor, "b n"],
         state: State | None = None,
-    ) -> tuple[Float[Tensor, ""], State]:
-        """Sum of -ln p(target) over what stands after each token, and the state; -100 is left out.
+        return_state: bool = False,
+    ):
+        """Sum of -ln p(target) over what stands after each token; -100 is left out.
+
+        With `return_state` also the state.
 
         The logits are never there as a whole: see `cross_entropy`. Raises what `forward` raises.
         """
         self.check_input(ids, targets, None, state)
-        x, state = self._read(ids.long(), None, state, return_state=True)
-        return self._loss(x, targets.long(), torch.tensor(1, device=x.device)), state
+        x, state = self._read(ids.long(), None, state, return_state)
+        out = self._loss(x, targets.long(), torch.tensor(1, device=x.device))
+        return (out, state) if return_state else out
 
     def _read(self, ids, real, state, return_state):
         """The blocks' output (b, n, d), and with `return_state` the state after the last token."""

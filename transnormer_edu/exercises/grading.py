@@ -62,11 +62,9 @@ class Judging(NotebookClient):
             seconds = self.timeout_func(cell)
             await self._begin_again(cell, f"this cell did not end within {seconds} s")
         cell.source = source
+        well = code and not _error_of(cell)
         if code and CHECK.search(source):
-            well = not _error_of(cell)
             self._judge(cell)
-        else:
-            well = code and not _error_of(cell)
         if well:  # what a cell defines is wanted again, its checks are not
             again = cell.copy()
             again.source = CHECK.sub("pass", source)
@@ -98,9 +96,7 @@ class Judging(NotebookClient):
             with suppress(CellControlSignal, DeadKernelError):
                 await super().async_execute_cell(before, index)
                 self.went_well.append((before, index))
-            self.nb.cells[index] = (
-                shown  # what was said of it stays: the run has put `before` there
-            )
+            self.nb.cells[index] = shown  # the run has put `before` there
 
     def _judge(self, cell: NotebookNode) -> None:
         """Judge what the cell has handed over; its outputs become what `check` would have said."""

@@ -161,12 +161,12 @@ def warm_up(number: str) -> None:
 
 def _in_a_fork(say, number, pickled, seed, seconds) -> None:
     """`_answer` in a copy of this process, which ends with it."""
+    answers, secret = say.args
     heard, tell = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             os.close(heard)
-            answers, secret = say.args
             os.close(answers.fileno())
             say = partial(_say, os.fdopen(tell, "wb"), secret)
             _limit_processor(math.ceil(COMPUTING) + 1)
@@ -178,7 +178,7 @@ def _in_a_fork(say, number, pickled, seed, seconds) -> None:
         try:
             in_time = bool(select([stream], [], [], seconds)[0])
             late = "stopped", _too_long(seconds)
-            said = _true(pickle.load(stream), say.args[1]) if in_time else late
+            said = _true(pickle.load(stream), secret) if in_time else late
         except (EOFError, pickle.UnpicklingError):
             said = None
     os.kill(child, signal.SIGKILL)
